@@ -1,0 +1,1 @@
+"""Tests. Each folder can be run alone; ``conftest`` holds what they share."""
