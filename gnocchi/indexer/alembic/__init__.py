@@ -1,0 +1,1 @@
+"""The migrations of the indexer's schema, run by ``Database.upgrade``."""

@@ -1,0 +1,1 @@
+"""One module a schema version. A published one is never changed again."""

@@ -1,0 +1,152 @@
+"""The schema as it is today. How it came about is in ``alembic/versions``; a test compares both.
+
+Times are nanoseconds and hashes unsigned 32-bit numbers, all in BIGINT columns. ``state`` holds
+numbers that only grow; a process whose copies carry the same number is up to date:
+
+* ``catalog``: sequence number of the newest change of ``segment``;
+* ``deletions``: metrics deleted so far;
+* ``policies``: changes of archive policies and their rules.
+
+A row of ``segment`` is kept twice, as columns with a checksum and as the text ``copy`` with a
+checksum of its own (see ``catalog``). Nothing here knows a query.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from gnocchi.indexer.columns import Id, Json, Name
+
+# MySQL: tables of other engines have no transactions. PostgreSQL and SQLite ignore these.
+OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+
+CATALOG = "catalog"
+DELETIONS = "deletions"
+POLICIES = "policies"
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+archive_policy = sa.Table(
+    "archive_policy",
+    metadata,
+    sa.Column("name", Name(), primary_key=True),
+    sa.Column("back_window", sa.BigInteger, nullable=False),
+    sa.Column("definition", Json, nullable=False),
+    sa.Column("aggregation_methods", Json, nullable=False),
+    sa.Column("changes", Json, nullable=False),
+    **OPTIONS,
+)
+
+archive_policy_rule = sa.Table(
+    "archive_policy_rule",
+    metadata,
+    sa.Column("name", Name(), primary_key=True),
+    sa.Column("metric_pattern", Name(), nullable=False),
+    sa.Column(
+        "archive_policy_name",
+        Name(),
+        sa.ForeignKey(archive_policy.c.name, ondelete="RESTRICT"),
+        nullable=False,
+        index=True,
+    ),
+    **OPTIONS,
+)
+
+# The id follows in the indexes because pages of a filtered listing are ordered by it.
+metric = sa.Table(
+    "metric",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column(
+        "archive_policy_name",
+        Name(),
+        sa.ForeignKey(archive_policy.c.name, ondelete="RESTRICT"),
+        nullable=False,
+    ),
+    sa.Column("creator", Name()),
+    sa.Column("resource_id", Id),
+    sa.Column("name", Name()),
+    sa.Column("unit", Name(31)),
+    sa.Column("status", sa.String(6), nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("resource_id", "name"),
+    sa.Index(None, "archive_policy_name", "id"),
+    sa.Index(None, "creator", "id"),
+    sa.Index(None, "name", "id"),
+    sa.Index(None, "status", "id"),
+    **OPTIONS,
+)
+
+state = sa.Table(
+    "state",
+    metadata,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+sack = sa.Table(
+    "sack",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("accepted", sa.BigInteger, nullable=False),
+    sa.Column("too_old", sa.BigInteger, nullable=False),
+    sa.Column("unknown", sa.BigInteger, nullable=False),
+    sa.Column("not_a_number", sa.BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+segment = sa.Table(
+    "segment",
+    metadata,
+    sa.Column("name", Name(64), primary_key=True),
+    sa.Column("first", sa.BigInteger, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    sa.Column("low", sa.BigInteger, nullable=False),
+    sa.Column("high", sa.BigInteger, nullable=False),
+    sa.Column("start", sa.BigInteger, nullable=False),
+    sa.Column("stop", sa.BigInteger, nullable=False),
+    sa.Column("rows_", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("tail", sa.BigInteger, nullable=False),
+    sa.Column("tail_crc", sa.BigInteger, nullable=False),
+    sa.Column("deletions", sa.BigInteger, nullable=False),
+    sa.Column("crc", sa.BigInteger, nullable=False),
+    sa.Column("copy", sa.Text, nullable=False),
+    **OPTIONS,
+)
+
+# Objects that are not live any more, until their grace time is over.
+retired = sa.Table(
+    "retired",
+    metadata,
+    sa.Column("name", Name(64), primary_key=True),
+    sa.Column("retired_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("catalog", sa.BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+# Objects that did not match their checksum. They stay where they are, or were set aside.
+damage = sa.Table(
+    "damage",
+    metadata,
+    sa.Column("name", Name(255), primary_key=True),
+    sa.Column("reason", Name(255), nullable=False),
+    sa.Column("found_at", sa.BigInteger, nullable=False),
+    **OPTIONS,
+)

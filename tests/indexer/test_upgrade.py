@@ -1,0 +1,146 @@
+"""The schema: how it is made, upgraded and recognised."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from gnocchi import errors
+from gnocchi.indexer import catalog, policies, tables
+from gnocchi.indexer.database import Database
+from gnocchi.indexer.upgrade import VERSION_TABLE
+from tests.indexer import samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def empty(database_url: str) -> Iterator[Database]:
+    """A database without tables."""
+    db = Database(database_url)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def own(empty: Database) -> Database:
+    """An upgraded database that no other test uses."""
+    empty.upgrade()
+    return empty
+
+
+def table_names(db: Database) -> set[str]:
+    with db.read() as connection:
+        return set(sa.inspect(connection).get_table_names())
+
+
+def test_check_fails_before_and_succeeds_after_the_upgrade(empty: Database) -> None:
+    with pytest.raises(errors.Misconfigured, match="gnocchi-upgrade"):
+        empty.check()
+    empty.upgrade()
+    empty.check()
+
+
+def test_state_starts_with_zeros(database: Database) -> None:
+    assert catalog.state(database) == (0, 0, 0)
+
+
+def test_second_upgrade_keeps_everything(database: Database) -> None:
+    policy = samples.stored_policy(database)
+    database.upgrade()
+    assert policies.all(database) == [policy]
+
+
+def _upgrade(url: str, start: float) -> None:
+    Database(url).upgrade()
+
+
+def test_upgrades_at_the_same_time_all_succeed(empty: Database) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_upgrade, args=(url, 0.0)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    empty.check()
+    assert catalog.state(empty) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["metric", "archive_policy", "alembic_version", "customers"])
+def test_foreign_tables_are_refused_and_left_alone(empty: Database, name: str) -> None:
+    with empty.write() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {name} (id INTEGER)")
+    for _ in range(2):
+        with pytest.raises(errors.Misconfigured, match=f"(?s){name}.*Nothing was changed"):
+            empty.upgrade()
+    with pytest.raises(errors.Misconfigured, match="gnocchi-upgrade"):
+        empty.check()
+    assert table_names(empty) == {name}
+
+
+def test_schema_of_a_newer_version_is_refused(own: Database) -> None:
+    with own.write() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = 'f00d'")
+    with pytest.raises(errors.Misconfigured, match=r"f00d.*newer"):
+        own.upgrade()
+    with pytest.raises(errors.Misconfigured, match="gnocchi-upgrade"):
+        own.check()
+
+
+def test_first_upgrade_that_was_killed_half_way_is_done_again(own: Database) -> None:
+    if not own.mysql:
+        pytest.skip("this database undoes a half upgrade by itself")
+    with own.write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM {VERSION_TABLE}")
+        connection.exec_driver_sql("DROP TABLE segment")
+        connection.exec_driver_sql("DROP TABLE metric")
+    own.upgrade()
+    own.check()
+    assert table_names(own) == {*tables.metadata.tables, VERSION_TABLE}
+
+
+def test_tables_are_what_the_migrations_make(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "version_table": VERSION_TABLE,
+            },
+        )
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_comparison_notices_a_column_that_is_missing(database: Database) -> None:
+    """The test above would be worthless if it found nothing ever."""
+    other = sa.MetaData()
+    for table in tables.metadata.tables.values():
+        table.to_metadata(other)
+    other.tables["metric"].append_column(sa.Column("colour", sa.String(5)))
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert [change[0] for change in compare_metadata(context, other)] == ["add_column"]
+
+
+def test_postgresql_of_another_encoding_is_refused(request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue("postgresql_server")
+    admin = sa.create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+        )
+    db = Database(server.url.replace("/postgres", "/latin"))
+    with pytest.raises(errors.Misconfigured, match="LATIN1"):
+        db.upgrade()
+    db.close()
+    with admin.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE latin")
