@@ -1,0 +1,1 @@
+"""One module a backend, each with its `Storage` and its `Incoming`. They never see each other."""

@@ -1,0 +1,300 @@
+"""Reading rows of many metrics out of the live segments, the newest winning.
+
+Invariants: a row is returned only from bytes that matched their checksum. What a damaged piece of
+a segment may have replaced is withheld rather than returned in an older version: between the piece
+and an older segment nobody can tell which is right. Memory is bounded by the caller's choice of
+metrics and by the size of the caches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gnocchi.errors import CorruptObject, Unavailable
+from gnocchi.indexer import catalog
+from gnocchi.segments import segment as segments
+from gnocchi.segments.batch import ID, high_bits
+from gnocchi.segments.segment import Block, Tail
+from gnocchi.series.points import winners
+from gnocchi.storage import NoSuchObject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator
+
+    from gnocchi.indexer.catalog import Segment, Snapshot
+    from gnocchi.indexer.database import Database
+    from gnocchi.storage import Storage
+
+# A reader whose segments vanish takes a new snapshot. Retired segments stay for a grace time, so
+# once is the rule; a bound keeps an inconsistent store from holding a request for ever.
+ATTEMPTS = 5
+
+
+class _Sized(Protocol):
+    nbytes: int
+
+
+class Cache:
+    """The values used last, up to a number of bytes. Safe for threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.nbytes = 0
+
+    def get(self, key: Hashable) -> Any:
+        with self._lock:
+            found = self._values.get(key)
+            if found is None:
+                return None
+            self._values.move_to_end(key)
+            return found[0]
+
+    def put(self, key: Hashable, value: Any, nbytes: int) -> None:
+        if nbytes > self._limit // 4:
+            return
+        with self._lock:
+            _, before = self._values.pop(key, (None, 0))
+            self._values[key] = (value, nbytes)
+            self.nbytes += nbytes - before
+            while self.nbytes > self._limit:
+                _, (_, freed) = self._values.popitem(last=False)
+                self.nbytes -= freed
+
+
+def block_nbytes(block: Block) -> int:
+    """Bytes that a decoded block keeps in memory."""
+    return (
+        block.ids.nbytes
+        + block.index.nbytes
+        + block.timestamps.nbytes
+        + sum(column.nbytes for column in block.columns.values())
+    )
+
+
+class _Parts:
+    """Rows found so far, oldest segment first, over the ids that were asked for."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids = ids
+        self.blocks: list[Block] = []
+
+    def withhold(self, first: np.void, last: np.void, start: int, stop: int) -> None:
+        """Drop what a damaged piece of these bounds (all inclusive) may have replaced."""
+        low = int(np.searchsorted(self.ids, first))
+        high = int(np.searchsorted(self.ids, last, side="right"))
+        kept = []
+        for block in self.blocks:
+            hidden = (block.index >= low) & (block.index < high)
+            hidden &= (block.timestamps >= start) & (block.timestamps <= stop)
+            kept.append(block.select(~hidden) if hidden.any() else block)
+        self.blocks = kept
+
+
+def newest_rows(granularity: int, ids: np.ndarray, blocks: list[Block]) -> Block:
+    """Merge blocks over the same ``ids``, oldest first: one row a (metric, timestamp), the last.
+
+    A block that lacks a column that another has counts as having `ABSENT` there.
+    """
+    blocks = [block for block in blocks if len(block)]
+    names = sorted({name for block in blocks for name in block.columns})
+    if not blocks:
+        empty = np.empty(0, np.int64)
+        return Block(granularity, ids, empty, empty, {})
+    if len(blocks) == 1:
+        return blocks[0]
+    index = np.concatenate([block.index for block in blocks])
+    timestamps = np.concatenate([block.timestamps for block in blocks])
+    chosen = winners(index, timestamps)
+    columns = {}
+    for name in names:
+        columns[name] = np.concatenate([block.column(name) for block in blocks])[chosen]
+    return Block(granularity, ids, index[chosen], timestamps[chosen], columns)
+
+
+class Reader:
+    """Finds rows in the live segments. Safe for threads.
+
+    Args:
+        damaged: called with name and reason of an object that failed its checksum.
+        cache_bytes: how much may be kept of tails and decoded row groups together.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        storage: Storage,
+        damaged: Callable[[str, str], None],
+        cache_bytes: int,
+    ) -> None:
+        self._db = db
+        self._storage = storage
+        self._damaged = damaged
+        self._tails = Cache(max(cache_bytes // 4, 1 << 20))
+        self._blocks = Cache(max(cache_bytes - cache_bytes // 4, 1 << 20))
+        self._snapshot: Snapshot | None = None
+
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """The live segments, from memory if the catalog has not moved.
+
+        Args:
+            version: the catalog's version if the caller has just read it.
+        """
+        if version is None:
+            version = catalog.state(self._db).catalog
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.catalog != version:
+            snapshot = catalog.live(self._db, snapshot)
+            for name in snapshot.damaged:
+                self._damaged(name, "catalog entry does not match its checksum")
+            self._snapshot = snapshot
+        return snapshot
+
+    def tail(self, segment: Segment) -> Tail:
+        """The verified tail of a segment. Raises CorruptObject, NoSuchObject."""
+        tail: Tail | None = self._tails.get(segment.name)
+        if tail is None:
+            tail = segments.read_tail(
+                self._storage, segment.name, segment.size, segment.tail, segment.tail_crc
+            )
+            self._tails.put(segment.name, tail, tail.nbytes)
+        return tail
+
+    def group(
+        self, tail: Tail, number: int, columns: frozenset[str] | None, *, keep: bool
+    ) -> Block:
+        """One decoded row group. Raises CorruptObject, NoSuchObject."""
+        key = (tail.name, number, columns)
+        block: Block | None = self._blocks.get(key)
+        if block is None:
+            block = segments.read_group(self._storage, tail, number, columns)
+            if keep:
+                self._blocks.put(key, block, block_nbytes(block))
+        return block
+
+    def rows(
+        self,
+        granularity: int,
+        ids: np.ndarray,
+        columns: Iterable[str],
+        start: int | None = None,
+        stop: int | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> Block:
+        """The newest rows of some metrics at one granularity in ``[start, stop)``.
+
+        Args:
+            ids: ``(m,)`` V16, ascending and unique.
+
+        Returns:
+            A block over exactly ``ids``, sorted by (metric, timestamp).
+
+        Raises:
+            Unavailable: segments kept vanishing, or the storage does not answer.
+        """
+        wanted = frozenset(columns)
+        for _ in range(ATTEMPTS):
+            try:
+                parts = self._collect(
+                    snapshot or self.snapshot(), granularity, ids, wanted, start, stop
+                )
+            except NoSuchObject:
+                snapshot = self._snapshot = None
+                continue
+            return newest_rows(granularity, ids, parts.blocks)
+        raise Unavailable("Segments that the catalog names are missing from the storage")
+
+    def _collect(
+        self,
+        snapshot: Snapshot,
+        granularity: int,
+        ids: np.ndarray,
+        columns: frozenset[str],
+        start: int | None,
+        stop: int | None,
+    ) -> _Parts:
+        parts = _Parts(ids)
+        if not len(ids):
+            return parts
+        bounds = high_bits(ids[[0, -1]])
+        low, high = int(bounds[0]), int(bounds[1])
+        for segment in overlapping(snapshot.segments, low, high, start, stop):
+            try:
+                tail = self.tail(segment)
+            except CorruptObject as e:
+                self._damaged(e.name, str(e.reason))
+                first, last = _range_ids(segment.low, segment.high)
+                parts.withhold(first, last, segment.start, segment.stop)
+                continue
+            for number in groups_of(tail, granularity, ids, start, stop):
+                try:
+                    block = self.group(tail, number, columns, keep=True)
+                except CorruptObject as e:
+                    self._damaged(e.name, str(e.reason))
+                    entry = tail.groups[number]
+                    parts.withhold(
+                        entry["first"], entry["last"], int(entry["start"]), int(entry["stop"])
+                    )
+                    continue
+                found = restrict(block, ids, start, stop)
+                if len(found):
+                    parts.blocks.append(found)
+        return parts
+
+
+def overlapping(
+    live: Iterable[Segment], low: int, high: int, start: int | None, stop: int | None
+) -> Iterator[Segment]:
+    """Segments that may hold rows of a hash range (inclusive) in ``[start, stop)``."""
+    for segment in live:
+        if segment.low <= high and segment.high >= low:
+            if start is not None and segment.stop < start:
+                continue
+            if stop is not None and segment.start >= stop:
+                continue
+            yield segment
+
+
+def groups_of(
+    tail: Tail, granularity: int, ids: np.ndarray, start: int | None, stop: int | None
+) -> list[int]:
+    """Numbers of the row groups that may hold rows of these metrics, in file order."""
+    groups = tail.groups
+    chosen = groups["granularity"] == granularity
+    if start is not None:
+        chosen &= groups["stop"] >= start
+    if stop is not None:
+        chosen &= groups["start"] < stop
+    numbers = np.flatnonzero(chosen)
+    if len(numbers):
+        # an id lies in [first, last] iff the first id >= first is not beyond last
+        position = np.searchsorted(ids, groups["first"][numbers])
+        end = np.searchsorted(ids, groups["last"][numbers], side="right")
+        numbers = numbers[position < end]
+    return [int(n) for n in numbers]
+
+
+def restrict(block: Block, ids: np.ndarray, start: int | None, stop: int | None) -> Block:
+    """The rows of a block that belong to ``ids`` and ``[start, stop)``, over ``ids``."""
+    position = np.searchsorted(ids, block.ids)
+    position[position == len(ids)] = 0
+    known = ids[position] == block.ids
+    keep = known[block.index]
+    if start is not None:
+        keep &= block.timestamps >= start
+    if stop is not None:
+        keep &= block.timestamps < stop
+    chosen = block if keep.all() else block.select(np.flatnonzero(keep))
+    return Block(block.granularity, ids, position[chosen.index], chosen.timestamps, chosen.columns)
+
+
+def _range_ids(low: int, high: int) -> tuple[np.void, np.void]:
+    """The smallest and the largest id of an inclusive hash range."""
+    raw = low.to_bytes(4, "big") + bytes(12) + high.to_bytes(4, "big") + b"\xff" * 12
+    first, last = np.frombuffer(raw, ID)
+    return first, last

@@ -1,0 +1,1 @@
+"""Bytes at rest: incoming objects, segments, and the merging of segments."""

@@ -1,0 +1,135 @@
+"""Puts the parts together: the only place that loads drivers and reads the whole configuration."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stevedore import driver as stevedore_driver
+from stevedore.exception import NoMatches
+
+from gnocchi import errors
+from gnocchi.engine.identities import Identities, Policies
+from gnocchi.engine.reader import Reader
+from gnocchi.indexer import catalog, damage
+from gnocchi.indexer.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oslo_config import cfg
+
+    from gnocchi.incoming import Incoming
+    from gnocchi.storage import Storage
+
+LOG = logging.getLogger(__name__)
+
+
+def _no_members() -> dict[str, dict[str, Any]] | None:
+    return None
+
+
+@dataclass
+class Services:
+    """What the use cases work with. One a process; safe for threads."""
+
+    conf: cfg.ConfigOpts
+    db: Database
+    storage: Storage
+    incoming: Incoming
+    cache_bytes: int = 64 << 20
+    max_points_per_round: int = 300_000
+    compaction_fan_in: int = 8
+    cleanup_batch_size: int = 10_000
+    #: The processing workers and their statistics, None where membership is not known.
+    members: Callable[[], dict[str, dict[str, Any]] | None] = _no_members
+    reader: Reader = field(init=False)
+    identities: Identities = field(init=False)
+    policies: Policies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = Reader(self.db, self.storage, self.damaged, self.cache_bytes)
+        self.identities = Identities(self.db)
+        self.policies = Policies(self.db)
+        self._reported: set[str] = set()
+
+    @property
+    def sacks(self) -> int:
+        """How many sacks the incoming measures are divided into."""
+        return self.incoming.sacks
+
+    def damaged(self, name: str, reason: str) -> None:
+        """Note that an object failed its checksum: once in the log, and for the status."""
+        if name in self._reported:
+            return
+        if damage.report(self.db, name, reason):
+            LOG.error("%s is damaged and has been set aside: %s", name, reason)
+        self._reported.add(name)
+
+    def damaged_segments(self) -> frozenset[str]:
+        """Names of the objects that failed their checksum so far, in any process."""
+        return damage.names(self.db)
+
+
+def load(group: str, name: str, conf: Any, *args: Any) -> Any:
+    """Load a driver by its entry point.
+
+    Raises:
+        Misconfigured: there is no such driver, or a module that it needs is missing.
+    """
+    kind = group.rpartition(".")[2]
+    try:
+        manager = stevedore_driver.DriverManager(group, name, on_load_failure_callback=_reraise)
+    except NoMatches:
+        raise errors.Misconfigured(f"[{kind}] driver: there is no driver named {name!r}") from None
+    except ImportError as e:
+        raise errors.Misconfigured(
+            f"[{kind}] driver: {name!r} needs a module that is missing: {e}"
+        ) from e
+    return manager.driver(conf, *args)
+
+
+def _reraise(_manager: Any, _entry_point: Any, error: BaseException) -> None:
+    raise error
+
+
+def load_storage(conf: cfg.ConfigOpts) -> Storage:
+    """The storage that the configuration names; nothing is connected or created yet."""
+    storage: Storage = load("gnocchi.storage", conf.storage.driver, conf.storage)
+    return storage
+
+
+def load_incoming(conf: cfg.ConfigOpts, sacks: int) -> Incoming:
+    """The incoming store that the configuration names, divided into ``sacks``."""
+    incoming: Incoming = load("gnocchi.incoming", conf.incoming.driver, conf.incoming, sacks)
+    return incoming
+
+
+def open_database(conf: cfg.ConfigOpts) -> Database:
+    """The indexer's database; connections are made when they are needed."""
+    return Database(conf.indexer.url, sync=conf.storage.file_sync)
+
+
+def connect(conf: cfg.ConfigOpts) -> Services:
+    """Build the services from the configuration.
+
+    Raises:
+        Misconfigured: a driver does not exist, or `gnocchi-upgrade` has not been run.
+        Unavailable: a backend does not answer; trying again later may help.
+    """
+    db = open_database(conf)
+    db.check()
+    sacks = len(catalog.sacks(db))
+    if not sacks:
+        raise errors.Misconfigured("There are no sacks yet: run gnocchi-upgrade")
+    return Services(
+        conf,
+        db,
+        load_storage(conf),
+        load_incoming(conf, sacks),
+        cache_bytes=conf.storage.cache_size << 20,
+        max_points_per_round=conf.metricd.max_points_per_round,
+        compaction_fan_in=conf.metricd.compaction_fan_in,
+        cleanup_batch_size=conf.metricd.cleanup_batch_size,
+    )
