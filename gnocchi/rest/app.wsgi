@@ -1,0 +1,3 @@
+"""The API as a script file, for WSGIScriptAlias of mod_wsgi and wsgi-file of uWSGI."""
+
+from gnocchi.wsgi import application  # noqa: F401

@@ -1,0 +1,98 @@
+"""The real application over SQLite and files, one of its own for each test."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import webtest
+from oslo_policy import opts as policy_opts
+
+from gnocchi import config, service
+from gnocchi.drivers.file import FileIncoming, FileStorage
+from gnocchi.indexer import catalog
+from gnocchi.indexer.database import Database
+from gnocchi.rest import app
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+SACKS = 4
+
+
+class Deployment(NamedTuple):
+    """An application and what is behind it."""
+
+    services: service.Services
+    client: webtest.TestApp
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A directory with an upgraded and otherwise empty database, to be copied."""
+    directory = tmp_path_factory.mktemp("empty")
+    database = Database(f"sqlite:///{directory}/index.db", sync=False)
+    database.upgrade()
+    catalog.create_sacks(database, SACKS)
+    database.close()
+    return directory
+
+
+class Deployer:
+    """Builds applications: ``deploy({"api.max_limit": 7})``."""
+
+    def __init__(self, template: pathlib.Path, directory: pathlib.Path) -> None:
+        self._template = template
+        self._directory = directory
+        self._databases: list[Database] = []
+
+    def __call__(self, options: dict[str, Any] | None = None) -> Deployment:
+        """Build one with these options, over copies of the empty database."""
+        directory = self._directory / f"deployment-{len(self._databases)}"
+        shutil.copytree(self._template, directory)
+        conf = config.prepare([], "gnocchi-api", files=[])
+        for group, listed in policy_opts.list_opts():
+            conf.register_opts(listed, group=group)
+        settings = {
+            "storage.file_basepath": str(directory),
+            "storage.file_sync": False,
+            "incoming.file_basepath": str(directory),
+            "incoming.file_sync": False,
+            **(options or {}),
+        }
+        for name, value in settings.items():
+            group, _, option = name.partition(".")
+            conf.set_override(option, value, group=group)
+        database = Database(f"sqlite:///{directory}/index.db", sync=False)
+        self._databases.append(database)
+        services = service.Services(
+            conf, database, FileStorage(conf.storage), FileIncoming(conf.incoming, SACKS)
+        )
+        services.storage.upgrade()
+        services.incoming.upgrade()
+        return Deployment(services, webtest.TestApp(app.build(services), lint=True))
+
+    def close(self) -> None:
+        """Close the databases."""
+        for database in self._databases:
+            database.close()
+
+
+@pytest.fixture
+def deploy(empty_database: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Deployer]:
+    """Build applications for one test."""
+    deployer = Deployer(empty_database, tmp_path)
+    yield deployer
+    deployer.close()
+
+
+@pytest.fixture(scope="module")
+def module_deploy(
+    empty_database: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployer]:
+    """Build applications that the tests of a module share."""
+    deployer = Deployer(empty_database, tmp_path_factory.mktemp("shared"))
+    yield deployer
+    deployer.close()

@@ -1,0 +1,244 @@
+"""Plays scenarios: requests and the answers they must get, as data.
+
+A scenario is a mapping with ``scenario`` (what holds), ``steps``, and optionally ``as`` (the user
+of all steps, ``admin`` unless given), ``options`` (``group.option: value``), ``policy`` (rules of
+the policy file) and ``setup`` (names of `SETUPS` to run first).
+
+A step sends ``request`` (method and address) with ``as``, ``accept`` (``application/json`` unless
+given, null for none), ``send`` (headers), ``environ``, ``mounted`` (a prefix), and a body:
+``json_body``, ``raw_body`` (``repeat`` times), ``hex_body`` or ``nested`` (so many lists in one
+another), with ``content_type``. It expects ``status`` and any of
+
+====================  =========================================================================
+``headers``           exact values
+``header_has``        a fragment of the value
+``no_headers``        headers that must be absent
+``json``              the exact document
+``json_has``          members, at any depth; a list stands for all of its items
+``keys``              the sorted names of all members of the document
+``length``            lengths of members, by dotted path
+``unordered``         members that are lists, in any order
+``ids``               ``id`` of the listed items, in any order
+``ordered_ids``       the same, in this order
+``text``              fragments of the body
+``text_lacks``        fragments that must not be in the body
+``body_is``           the exact body
+====================  =========================================================================
+
+``save`` keeps members of the document under a name, and ``$NAME`` stands for it in later steps,
+and in the expectations of the step itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import string
+import urllib.parse
+from typing import Any
+
+import webtest
+
+SETUPS: dict[str, dict[str, Any]] = {
+    "policy-medium": {
+        "request": "POST /v1/archive_policy",
+        "json_body": {"name": "medium", "definition": [{"granularity": "1 second"}]},
+    },
+    "policy-other": {
+        "request": "POST /v1/archive_policy",
+        "json_body": {"name": "other", "definition": [{"granularity": "1 minute"}]},
+    },
+    "policy-two": {
+        "request": "POST /v1/archive_policy",
+        "json_body": {
+            "name": "two",
+            "definition": [{"granularity": 1, "timespan": "90 days"}, {"granularity": 60}],
+            "aggregation_methods": ["+rate:mean"],
+        },
+    },
+    "policy-rate": {
+        "request": "POST /v1/archive_policy",
+        "json_body": {
+            "name": "rate",
+            "definition": [{"granularity": 60}],
+            "aggregation_methods": ["rate:mean"],
+        },
+    },
+    "rule-r1": {
+        "request": "POST /v1/archive_policy_rule",
+        "json_body": {"name": "r1", "metric_pattern": "*", "archive_policy_name": "medium"},
+    },
+}
+
+_SENDING = {
+    "request", "as", "accept", "send", "environ", "environ_bytes", "mounted", "json_body",
+    "raw_body", "repeat", "hex_body", "nested", "content_type", "save",
+}  # fmt: skip
+
+
+def play(client: webtest.TestApp, scenario: dict[str, Any]) -> None:
+    """Run all steps of a scenario; the first expectation that is not met fails."""
+    for name in scenario.get("setup", []):
+        response = send(client, {**SETUPS[name], "as": "admin"})
+        assert response.status_int == 201, response.text
+    saved: dict[str, str] = {}
+    for step in scenario["steps"]:
+        step = {"as": scenario.get("as", "admin"), **step}
+        sending = {name: value for name, value in step.items() if name in _SENDING}
+        response = send(client, substitute(sending, saved))
+        for name, member in step.get("save", {}).items():
+            saved[name] = response.json[member]
+        expected = {name: value for name, value in step.items() if name not in _SENDING}
+        Answer(step["request"], response).check(substitute(expected, saved))
+
+
+def send(client: webtest.TestApp, step: dict[str, Any]) -> webtest.TestResponse:
+    """Send the request of one step."""
+    method, _, address = step["request"].partition(" ")
+    path, _, query = address.partition("?")
+    headers = {"Accept": step.get("accept", "application/json")}
+    if headers["Accept"] is None:
+        del headers["Accept"]
+    if step["as"] is not None:
+        user = base64.b64encode(f"{step['as']}:".encode()).decode()
+        headers["Authorization"] = f"basic {user}"
+    headers.update(step.get("send", {}))
+    body, content_type = _body(step)
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    environ = {
+        "PATH_INFO": urllib.parse.unquote_to_bytes(path).decode("latin-1"),
+        "QUERY_STRING": query,
+        "SCRIPT_NAME": step.get("mounted", ""),
+        "HTTP_HOST": "localhost",
+        "REQUEST_METHOD": method,
+        **step.get("environ", {}),
+    }
+    for name, value in step.get("environ_bytes", {}).items():
+        environ[name] = value.encode("latin-1")
+    request = webtest.TestRequest.blank("/", environ=environ, headers=headers)
+    if body is not None:
+        request.body = body
+    # Lint holds the environment to what WSGI says, which servers do not always.
+    lint = "environ_bytes" not in step and method != "BREW"
+    return webtest.TestApp(client.app, lint=lint).do_request(request, expect_errors=True)
+
+
+def _body(step: dict[str, Any]) -> tuple[bytes | None, str | None]:
+    content_type = step.get("content_type")
+    if "json_body" in step:
+        return json.dumps(step["json_body"]).encode(), content_type or "application/json"
+    if "nested" in step:
+        depth = step["nested"]
+        return b"[" * depth + b"]" * depth, content_type or "application/json"
+    if "hex_body" in step:
+        return bytes.fromhex(step["hex_body"]), content_type
+    if "raw_body" in step:
+        return (step["raw_body"] * step.get("repeat", 1)).encode(), content_type
+    return None, content_type
+
+
+def substitute(value: Any, saved: dict[str, str]) -> Any:
+    """Replace ``$NAME`` in all texts of a document, keys included."""
+    if isinstance(value, str):
+        return string.Template(value).safe_substitute(saved)
+    if isinstance(value, list):
+        return [substitute(item, saved) for item in value]
+    if isinstance(value, dict):
+        return {
+            substitute(name, saved): substitute(member, saved) for name, member in value.items()
+        }
+    return value
+
+
+class Answer:
+    """A response, and the expectations it can be held to."""
+
+    def __init__(self, request: str, response: webtest.TestResponse) -> None:
+        self.response = response
+        self.where = f"{request} -> {response.status}\n{dict(response.headers)}\n{self.text}"
+
+    @property
+    def text(self) -> str:
+        """The body."""
+        return self.response.body.decode("utf-8")
+
+    def check(self, expected: dict[str, Any]) -> None:
+        """Hold the response to all of the expectations."""
+        assert "status" in expected, "a step says which status it expects"
+        for name, value in expected.items():
+            getattr(self, f"check_{name}")(value)
+
+    def check_status(self, status: int) -> None:
+        assert self.response.status_int == status, self.where
+
+    def check_headers(self, headers: dict[str, str]) -> None:
+        for name, value in headers.items():
+            assert self.response.headers.get(name) == value, self.where
+
+    def check_header_has(self, headers: dict[str, str]) -> None:
+        for name, fragment in headers.items():
+            assert fragment in self.response.headers.get(name, ""), self.where
+
+    def check_no_headers(self, names: list[str]) -> None:
+        for name in names:
+            assert name not in self.response.headers, self.where
+
+    def check_json(self, document: Any) -> None:
+        if document is not None:
+            assert self.response.json == document, self.where
+
+    def check_json_has(self, members: Any) -> None:
+        _has(self.response.json, members, self.where)
+
+    def check_keys(self, names: list[str]) -> None:
+        assert sorted(self.response.json) == names, self.where
+
+    def check_length(self, lengths: dict[str, int]) -> None:
+        for path, length in lengths.items():
+            value = self.response.json
+            for part in path.split("."):
+                value = value[part]
+            assert len(value) == length, self.where
+
+    def check_unordered(self, members: dict[str, list[Any]]) -> None:
+        for name, items in members.items():
+            assert sorted(self.response.json[name]) == sorted(items), self.where
+
+    def check_ids(self, ids: list[str]) -> None:
+        assert sorted(item["id"] for item in self.response.json) == sorted(ids), self.where
+
+    def check_ordered_ids(self, ids: list[str]) -> None:
+        assert [item["id"] for item in self.response.json] == ids, self.where
+
+    def check_text(self, fragments: list[str]) -> None:
+        for fragment in fragments:
+            assert fragment in self.text, self.where
+
+    def check_text_lacks(self, fragments: list[str]) -> None:
+        for fragment in fragments:
+            assert fragment not in self.text, self.where
+
+    def check_body_is(self, body: str) -> None:
+        assert self.text == body, self.where
+
+
+def _has(actual: Any, expected: Any, where: str) -> None:
+    if isinstance(expected, dict):
+        assert isinstance(actual, dict), where
+        for name, member in expected.items():
+            assert name in actual, where
+            _has(actual[name], member, where)
+    elif isinstance(expected, list):
+        assert isinstance(actual, list), where
+        assert len(actual) == len(expected), where
+        for item, wanted in zip(actual, expected, strict=True):
+            _has(item, wanted, where)
+    else:
+        assert actual == expected, where
+
+
+def slug(text: str) -> str:
+    """Make a test id of a sentence."""
+    return re.sub(r"\W+", "-", text).strip("-")
