@@ -95,7 +95,8 @@ class Json(sa.types.TypeDecorator[Any]):
         return json.dumps(value, separators=(",", ":"))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return json.loads(value)
+        # an outer join has NULL where there is no row
+        return None if value is None else json.loads(value)
 
 
 def storable(text: str | None) -> bool:

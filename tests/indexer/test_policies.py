@@ -64,9 +64,9 @@ def test_text_that_cannot_be_stored_is_refused_and_never_found(
     for absent in (policies.get, policies.delete):
         with pytest.raises(errors.NoSuchArchivePolicy):
             absent(database, name)
-    for absent in (policies.get_rule, policies.delete_rule):
+    for absent_rule in (policies.get_rule, policies.delete_rule):
         with pytest.raises(errors.NoSuchArchivePolicyRule):
-            absent(database, name)
+            absent_rule(database, name)
     with pytest.raises(errors.NoSuchArchivePolicyRule):
         policies.rename_rule(database, name, "new")
 
