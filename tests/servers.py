@@ -62,19 +62,17 @@ class Server:
 
 
 def programs(*names: str, places: tuple[str, ...] = ()) -> dict[str, str]:
-    """Find programs in the path and in further directories (patterns, the highest one first).
+    """Find programs in directories (patterns, the highest version first), then in the path.
 
     Returns:
         The paths of those that exist, by name.
     """
-    directories = [
-        *os.environ.get("PATH", os.defpath).split(os.pathsep),
-        "/usr/sbin",
-        "/usr/local/sbin",
-    ]
+    directories: list[str] = []
     for pattern in places:
         found = pathlib.Path("/").glob(pattern.lstrip("/"))
         directories += [str(path) for path in sorted(found, key=_version, reverse=True)]
+    directories += os.environ.get("PATH", os.defpath).split(os.pathsep)
+    directories += ["/usr/sbin", "/usr/local/sbin"]  # not in the path of ordinary users
     located = {name: shutil.which(name, path=os.pathsep.join(directories)) for name in names}
     return {name: path for name, path in located.items() if path is not None}
 
@@ -115,7 +113,7 @@ class Sandbox:
     def run(self, *command: str | os.PathLike[str]) -> str:
         """Run a command to its end under the account and return what it printed."""
         done = subprocess.run(
-            [*self._switch(), *map(os.fspath, command)],
+            [*self._switch(), *(os.fspath(part) for part in command)],
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -142,7 +140,7 @@ class Sandbox:
         """
         with (self.directory / "log").open("ab") as log:
             process = subprocess.Popen(
-                [*self._switch(die_with_parent=True), *map(os.fspath, command)],
+                [*self._switch(die_with_parent=True), *(os.fspath(part) for part in command)],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

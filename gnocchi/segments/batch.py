@@ -85,8 +85,10 @@ def high_bits(ids: np.ndarray) -> np.ndarray:
 def by_sack(points: Points, sacks: int) -> dict[int, Points]:
     """Divide points among the sacks of their metrics; the order inside a sack is kept."""
     sack = (high_bits(points.ids) * np.uint64(sacks)) >> np.uint64(32)
-    if len(sack) == 1 or (sack == sack[0]).all():
-        return {int(sack[0]): points} if len(sack) else {}
+    if not len(sack):
+        return {}
+    if (sack == sack[0]).all():
+        return {int(sack[0]): points}
     order = np.argsort(sack, kind="stable")
     ids, counts = points.ids[order], points.counts[order]
     stops = np.cumsum(points.counts)
@@ -118,6 +120,8 @@ def encode(shares: dict[int, Points]) -> bytes:
     parts: list[bytes] = []
     for entry, sack in zip(directory, sorted(shares), strict=True):
         points = shares[sack]
+        if max(len(points), len(points.ids)) >> 32:
+            raise ValueError(f"the share of sack {sack} is too large for one object")
         share = b"".join(
             (
                 np.ascontiguousarray(points.timestamps, "<i8").tobytes(),

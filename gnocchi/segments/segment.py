@@ -325,6 +325,8 @@ class _Window:
 
     def read(self, length: int = -1) -> memoryview:
         start = self._position - self._offset
+        if not 0 <= start <= len(self._data):
+            raise ValueError("read outside of the stretch that is there")
         piece = self._data[start : start + length] if length >= 0 else self._data[start:]
         self._position += len(piece)
         return piece

@@ -11,9 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from gnocchi import errors
-from gnocchi.indexer import catalog, tables
+from gnocchi.indexer import catalog, metrics, tables
 from gnocchi.indexer.database import Database
-from tests.servers import reserve_port
+from tests.conftest import create_database, drop_database
+from tests.indexer import samples
+from tests.servers import Server, reserve_port
 
 if TYPE_CHECKING:
     import pathlib
@@ -27,6 +29,14 @@ def sqlite(tmp_path: pathlib.Path) -> Iterator[Database]:
     db.upgrade()
     yield db
     db.close()
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: Server) -> Iterator[str]:
+    """The URL of an empty database on MariaDB."""
+    url = create_database(mariadb_server)
+    yield url
+    drop_database(mariadb_server, url)
 
 
 def bump(connection: sa.Connection, name: str) -> None:
@@ -72,6 +82,19 @@ def test_relative_path_of_sqlite_outlives_a_change_of_directory(
     db.upgrade()
     db.close()
     assert (tmp_path / "index.db").exists()
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+def test_either_name_of_mariadb_works(mariadb_url: str, scheme: str) -> None:
+    db = Database(mariadb_url.replace("mysql+pymysql", scheme))
+    db.upgrade()
+    db.check()
+    metric = samples.metric(samples.stored_policy(db, "✔ 𝓁"))
+    metrics.create(db, metric)
+    assert metrics.get_many(db, [metric.id]) == [metric]
+    assert metrics.list_(db, filters={}, limit=9) == [metric]
+    assert len(metrics.identities(db, [metric.id.bytes])) == 1
+    db.close()
 
 
 def test_password_is_not_shown() -> None:

@@ -21,7 +21,7 @@ def wrapped(
 
 def sqlite_error(code: int, text: str = "said") -> sqlite3.OperationalError:
     error = sqlite3.OperationalError(text)
-    error.sqlite_errorcode = code  # type: ignore[misc]
+    error.sqlite_errorcode = code
     return error
 
 
@@ -33,7 +33,7 @@ class PostgresqlError(psycopg2.Error):
         self._pgcode = pgcode
 
     @property
-    def pgcode(self) -> str | None:  # type: ignore[override]
+    def pgcode(self) -> str | None:
         return self._pgcode
 
 

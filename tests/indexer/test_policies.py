@@ -25,6 +25,11 @@ def test_policy_comes_back_as_it_was_stored(database: Database) -> None:
     assert policies.all(database) == [policy]
 
 
+def test_no_policies_are_an_empty_list(database: Database) -> None:
+    assert policies.all(database) == []
+    assert policies.rules(database) == []
+
+
 @pytest.mark.parametrize("policy", DEFAULT_POLICIES, ids=lambda policy: policy.name)
 def test_default_policies_can_be_stored(database: Database, policy: ArchivePolicy) -> None:
     policies.create(database, policy)

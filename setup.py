@@ -1,0 +1,5 @@
+"""Everything about the distribution is in setup.cfg."""
+
+import setuptools
+
+setuptools.setup()
