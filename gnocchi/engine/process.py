@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gnocchi.archive_policy import ArchivePolicy
+    from gnocchi.engine.reader import Gap
     from gnocchi.incoming import Taken
     from gnocchi.indexer.catalog import State
     from gnocchi.model import Metric
@@ -233,7 +234,7 @@ class Worker:
         sack = sack_of(high_bits(ids).astype(np.int64), self._services.incoming.sacks)
         first_new = np.full(len(ids), np.iinfo(np.int64).max)
         np.minimum.at(first_new, metric, timestamps)
-        known = self._windows_of(round_, groups, sack, first_new)
+        known, blind = self._windows_of(round_, groups, sack, first_new)
 
         blocks: dict[int, list[Block]] = {}
         accounts = np.zeros((3, len(ids)), np.int64)
@@ -241,17 +242,16 @@ class Worker:
         for group in groups:
             result = self._roll_up(group, len(ids), known, (metric, timestamps, values))
             for granularity, rows in result.aggregates.items():
-                blocks.setdefault(granularity, []).append(
-                    Block(
-                        granularity, ids, group.metrics[rows.index], rows.timestamps, rows.columns
-                    )
+                block = Block(
+                    granularity, ids, group.metrics[rows.index], rows.timestamps, rows.columns
                 )
+                blocks.setdefault(granularity, []).append(_seen(block, blind))
             index, at, worth = result.raw
             blocks.setdefault(RAW, []).append(
                 Block(RAW, ids, group.metrics[index], at, {VALUE: worth})
             )
             accounts[:, group.metrics] = result.accepted, result.too_old, result.not_a_number
-            windows.append(_window_of(ids, group, result))
+            windows.append(_window_of(ids, group, result, blind))
         self._keep(round_, sack, windows, accounts)
         return [
             block
@@ -261,8 +261,12 @@ class Worker:
 
     def _windows_of(
         self, round_: Round, groups: list[_Group], sack: np.ndarray, first_new: np.ndarray
-    ) -> Window:
-        """The raw points that the round needs, for all of its metrics in order of id."""
+    ) -> tuple[Window, np.ndarray]:
+        """The raw points that the round needs, for all of its metrics in order of id.
+
+        Returns:
+            The window, and for each metric until when damage may hide raw points, else NONE.
+        """
         ids = round_.ids
         needed = np.empty(len(ids), np.int64)
         before = np.zeros(len(ids), bool)  # also needs the point before
@@ -282,18 +286,24 @@ class Worker:
             hit[start + np.flatnonzero(usable)[complete]] = True
             parts.append(found.window.select(chosen[complete]))
         window = Window.concatenate(parts)
+        blind = np.full(len(ids), NONE)
         if hit.all():
-            return window
+            return window, blind
         missed = np.flatnonzero(~hit)
-        loaded = self._load(ids[missed], needed[missed], before[missed])
-        return Window.concatenate([window, loaded]).select(
-            np.argsort(np.concatenate([np.flatnonzero(hit), missed]))
-        )
+        gaps: list[Gap] = []
+        loaded = self._load(ids[missed], needed[missed], before[missed], gaps)
+        for gap in gaps:
+            hidden = missed[gap.low : gap.high]
+            blind[hidden] = np.maximum(blind[hidden], gap.stop)
+        order = np.argsort(np.concatenate([np.flatnonzero(hit), missed]))
+        return Window.concatenate([window, loaded]).select(order), blind
 
-    def _load(self, ids: np.ndarray, needed: np.ndarray, before: np.ndarray) -> Window:
+    def _load(
+        self, ids: np.ndarray, needed: np.ndarray, before: np.ndarray, gaps: list[Gap]
+    ) -> Window:
         """Read raw points from the segments: those from ``needed`` on, and the one before."""
         start = None if before.any() else int(needed.min())
-        rows = self._services.reader.rows(RAW, ids, [VALUE], start)
+        rows = self._services.reader.rows(RAW, ids, [VALUE], start, gaps=gaps)
         index, timestamps = rows.index, rows.timestamps
         keep = timestamps >= needed[index]
         if before.any() and len(index):
@@ -383,12 +393,22 @@ def _all(code: np.ndarray) -> np.ndarray:
     return np.arange(len(code))
 
 
-def _window_of(ids: np.ndarray, group: _Group, result: Rollup) -> Window:
+def _seen(block: Block, blind: np.ndarray) -> Block:
+    """The rows of buckets whose raw points are all there.
+
+    A bucket that reaches into a time of which raw points are damaged keeps the aggregates it has:
+    computed anew from the rest they would be wrong.
+    """
+    whole = block.timestamps > blind[block.index]
+    return block if whole.all() else block.select(np.flatnonzero(whole))
+
+
+def _window_of(ids: np.ndarray, group: _Group, result: Rollup, blind: np.ndarray) -> Window:
     index, timestamps, values = result.window
     return Window(
         ids[group.metrics],
         result.newest,
-        result.cache_from,
+        np.maximum(result.cache_from, blind[group.metrics] + 1),
         np.bincount(index, minlength=len(group.metrics)),
         timestamps,
         values,

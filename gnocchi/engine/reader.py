@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 # A reader whose segments vanish takes a new snapshot. Retired segments stay for a grace time, so
 # once is the rule; a bound keeps an inconsistent store from holding a request for ever.
 ATTEMPTS = 5
-
-
-class _Sized(Protocol):
-    nbytes: int
 
 
 class Cache:
@@ -77,17 +73,29 @@ def block_nbytes(block: Block) -> int:
     )
 
 
+class Gap(NamedTuple):
+    """Where rows may be missing: positions ``[low, high)`` among the ids that were asked for, and
+    times from ``start`` to ``stop``, inclusive."""
+
+    low: int
+    high: int
+    start: int
+    stop: int
+
+
 class _Parts:
     """Rows found so far, oldest segment first, over the ids that were asked for."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self.ids = ids
         self.blocks: list[Block] = []
+        self.gaps: list[Gap] = []
 
     def withhold(self, first: np.void, last: np.void, start: int, stop: int) -> None:
         """Drop what a damaged piece of these bounds (all inclusive) may have replaced."""
         low = int(np.searchsorted(self.ids, first))
         high = int(np.searchsorted(self.ids, last, side="right"))
+        self.gaps.append(Gap(low, high, start, stop))
         kept = []
         for block in self.blocks:
             hidden = (block.index >= low) & (block.index < high)
@@ -185,11 +193,13 @@ class Reader:
         start: int | None = None,
         stop: int | None = None,
         snapshot: Snapshot | None = None,
+        gaps: list[Gap] | None = None,
     ) -> Block:
         """The newest rows of some metrics at one granularity in ``[start, stop)``.
 
         Args:
             ids: ``(m,)`` V16, ascending and unique.
+            gaps: is given what damage hides; those who compute with the rows must mind it.
 
         Returns:
             A block over exactly ``ids``, sorted by (metric, timestamp).
@@ -206,6 +216,8 @@ class Reader:
             except NoSuchObject:
                 snapshot = self._snapshot = None
                 continue
+            if gaps is not None:
+                gaps += parts.gaps
             return newest_rows(granularity, ids, parts.blocks)
         raise Unavailable("Segments that the catalog names are missing from the storage")
 
