@@ -94,15 +94,16 @@ def address(conf: config.Configuration) -> str:
     Basic authentication does not check passwords, so unless an operator names an address it is
     for this machine alone.
     """
-    host = conf.host or conf.api.host
-    if not conf.host and not config.is_set(conf, "host", "api") and conf.api.auth_mode == "basic":
+    argument = config.from_arguments(conf, "host")
+    host = argument or conf.api.host
+    if not argument and not config.is_set(conf, "host", "api") and conf.api.auth_mode == "basic":
         host = LOOPBACK
         LOG.warning(
             "auth_mode is basic, which checks no passwords: listening on %s only. "
             "Set [api] host, or give --host, to be reachable from elsewhere.",
             host,
         )
-    port = conf.port or conf.api.port
+    port = config.from_arguments(conf, "port") or conf.api.port
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

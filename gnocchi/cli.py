@@ -25,12 +25,7 @@ ATTEMPTS = 4
 API_OPTIONS = [
     cfg.StrOpt("host", help="Address to listen on instead of [api] host."),
     cfg.PortOpt("port", help="Port to listen on instead of [api] port."),
-    cfg.StrOpt(
-        "uwsgi-mode",
-        deprecated_for_removal=True,
-        deprecated_reason="gnocchi-api serves HTTP by itself",
-        help="Accepted, without effect.",
-    ),
+    cfg.StrOpt("uwsgi-mode", help="Accepted, without effect."),
 ]
 
 METRICD_OPTIONS = [
@@ -71,6 +66,8 @@ def api(args: Sequence[str] | None = None) -> int:
         conf = startup.configure(prog, kept, options=API_OPTIONS, middleware=True)
         if kept != given:
             LOG.warning("A lone -- among the arguments has no meaning here and is ignored")
+        if conf.uwsgi_mode:
+            LOG.warning("--uwsgi-mode has no effect: gnocchi-api serves HTTP by itself")
         from gnocchi import api_server
 
         return api_server.serve(conf)

@@ -454,6 +454,17 @@ def is_set(conf: cfg.ConfigOpts, name: str, group: str | None = None) -> bool:
     return location is not None and location.location.is_user_controlled
 
 
+def from_arguments(conf: cfg.ConfigOpts, name: str) -> Any:
+    """Return the value of an option if the command line gave it, else None.
+
+    An argument without a group could also be set in [DEFAULT] of a file, which is not meant for
+    it: ``host`` there belongs to other programs.
+    """
+    location = conf.get_location(name)
+    given = location is not None and location.location == cfg.Locations.command_line
+    return conf[name] if given else None
+
+
 def _fill_in(conf: Configuration) -> None:
     """Give the options whose default depends on others or on the machine their value."""
     if conf.storage.file_basepath is None:

@@ -13,6 +13,7 @@ reported and tried again later, with growing pauses; it never ends the child.
 
 from __future__ import annotations
 
+import abc
 import logging
 import multiprocessing
 import threading
@@ -43,7 +44,7 @@ LONGEST_PAUSE_S = 30.0
 LONGEST_JOB_S = 5.0
 
 
-class Child(cotyledon.Service):
+class Child(cotyledon.Service, abc.ABC):
     """A process that does its job again and again until it is told to stop."""
 
     name: ClassVar[str | None] = None
@@ -62,13 +63,18 @@ class Child(cotyledon.Service):
             startup.until_available(self.connect, stop=self.stop)
         except errors.Unavailable:
             return  # told to stop while waiting for a server
+        except errors.Misconfigured as error:
+            # It was not so when the master started. The master starts this child again.
+            LOG.error("%s", error)
+            self.stop.wait(LONGEST_PAUSE_S)
+            raise SystemExit(1) from error
         while not self.stop.is_set():
             started = time.monotonic()
             with self._working:
                 if not self.stop.is_set():
                     self._attempt()
             if self._failures:
-                self.stop.wait(min(LONGEST_PAUSE_S, 0.5 * 2**self._failures))
+                self.stop.wait(min(LONGEST_PAUSE_S, 0.5 * 2 ** min(self._failures, 10)))
             else:
                 self.pause(started)
 
@@ -95,13 +101,13 @@ class Child(cotyledon.Service):
         """Connect to what the job needs."""
         self.services: Services = service.connect(self.conf)
 
+    @abc.abstractmethod
     def job(self) -> None:
         """Do the work once."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def pause(self, started: float) -> None:
         """Wait until it is time for the job again, or until told to stop."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Disconnect."""
@@ -179,11 +185,13 @@ class Janitor(Child):
         self._coordinator = coordination.connect(self.conf, f"janitor{self.index}")
 
     def job(self) -> None:
+        # First, so that merges that fail, on a full disk for instance, do not keep it from making
+        # room.
+        if time.monotonic() - self._cleaned >= self.conf.metricd.metric_cleanup_delay:
+            janitor.run_once(self.services)
+            self._cleaned = time.monotonic()
         while compact.run_once(self.services, self._coordinator.lock) and not self.stop.is_set():
             LOG.debug("Segments were merged; looking again")
-        if time.monotonic() - self._cleaned >= self.conf.metricd.metric_cleanup_delay:
-            self._cleaned = time.monotonic()
-            janitor.run_once(self.services)
 
     def pause(self, started: float) -> None:
         self.stop.wait(COMPACTION_S)

@@ -108,7 +108,13 @@ def load_incoming(conf: cfg.ConfigOpts, sacks: int) -> Incoming:
 
 def open_database(conf: cfg.ConfigOpts) -> Database:
     """The indexer's database; connections are made when they are needed."""
-    return Database(conf.indexer.url, sync=conf.storage.file_sync)
+    return Database(
+        conf.indexer.url,
+        sync=conf.storage.file_sync,
+        pool_size=conf.database.max_pool_size,
+        max_overflow=conf.database.max_overflow,
+        pool_recycle_s=conf.database.connection_recycle_time,
+    )
 
 
 def connect(conf: cfg.ConfigOpts) -> Services:

@@ -13,6 +13,7 @@ By hand: ``python -m tests.servers postgresql`` prints the address and stops at 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pathlib
@@ -38,6 +39,12 @@ STOP_TIMEOUT_S = 20.0
 PORT_RANGE = (20000, 32000)
 
 _reservations: list[socket.socket] = []
+
+
+@atexit.register
+def _give_back() -> None:
+    for mark in _reservations:
+        mark.close()
 
 
 class ServerError(Exception):

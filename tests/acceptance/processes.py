@@ -211,6 +211,8 @@ class Command:
 
     def processes(self) -> list[Process]:
         """Return all live processes, those that outlived an earlier master included."""
+        if self._process is None:
+            return []
         return [process for leader in (*self._earlier, self.pid) for process in session(leader)]
 
     def master(self) -> Process:

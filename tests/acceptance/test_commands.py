@@ -6,16 +6,18 @@ import os
 import pathlib
 import signal
 import sqlite3
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
 
 import gnocchi
-from tests.acceptance.site import COMMANDS, PYTHON, SCRIPTS, Site, request, until
+from tests.acceptance.site import COMMANDS, PYTHON, SCRIPTS, TIMEOUT_S, Site, request, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = pathlib.Path(__file__).parents[2]
 DAEMONS = ("gnocchi-api", "gnocchi-metricd")
 CONFIGURED = (*DAEMONS, "gnocchi-upgrade")
 
@@ -388,3 +390,39 @@ def test_standalone_ends_with_an_error_when_one_program_cannot_run(site: Site, p
     done = site.execute(arguments)
     assert done.returncode == 1
     assert "trust-me" in done.stderr
+
+
+# ------------------------------------------------------------------ databases, documentation
+
+
+def test_every_database_is_upgraded_twice_at_once_and_then_used(
+    site: Site, port: int, database_url: str
+) -> None:
+    site.options = {"indexer": {"url": database_url}}
+    with site.start("gnocchi-upgrade") as one, site.start("gnocchi-upgrade") as other:
+        assert (one.popen.wait(TIMEOUT_S), other.popen.wait(TIMEOUT_S)) == (0, 0)
+    assert site.run("gnocchi-upgrade").returncode == 0
+    url = f"http://127.0.0.1:{port}"
+    with site.start("gnocchi-api", "--port", str(port)), site.start("gnocchi-metricd") as metricd:
+        until(lambda: request(f"{url}/v1/metric") == [], "API")
+        measures = post(url, 1, 2, 6)
+        assert until(lambda: request(f"{measures}?aggregation=max"), "aggregates")
+        assert request(f"{url}/v1/status")["metricd"]["processors"]
+        assert metricd.stop() == 0
+
+
+def test_quick_start_of_the_readme_works_as_written(site: Site, port: int) -> None:
+    text = (ROOT / "README.rst").read_text()
+    block = text.partition("In another terminal::\n")[2].partition("\nThe command line")[0]
+    commands = textwrap.dedent(block).replace("8041", str(port))
+    assert commands.count("curl") == 4
+    arguments = [PYTHON, "-m", "gnocchi.standalone", "--port", str(port)]
+    with site.spawn(arguments, "standalone") as standalone:
+        until(lambda: "Gnocchi is ready" in standalone.text, "readiness")
+        done = site.execute(["bash", "-euc", commands.replace("curl", "curl -sf")])
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(
+            '[["2026-01-01T12:00:00+00:00", 3600.0, 21.0], '
+            '["2026-01-01T12:00:00+00:00", 60.0, 21.0]]'
+        )
+        assert standalone.stop() == 0
