@@ -42,6 +42,8 @@ LONGEST_PAUSE_S = 30.0
 #: A job begins no further round after this time: a worker with a backlog looks up in between, for
 #: orders to stop and for others that have come to share the work.
 LONGEST_JOB_S = 5.0
+#: Read cache of a child: rounds and merges read nearly everything once.
+CACHE_BYTES = 8 << 20
 
 
 class Child(cotyledon.Service, abc.ABC):
@@ -99,7 +101,7 @@ class Child(cotyledon.Service, abc.ABC):
 
     def connect(self) -> None:
         """Connect to what the job needs."""
-        self.services: Services = service.connect(self.conf)
+        self.services: Services = service.connect(self.conf, CACHE_BYTES)
 
     @abc.abstractmethod
     def job(self) -> None:
@@ -147,6 +149,7 @@ class Processing(Child):
             if mine:
                 try:
                     self.worker.work(mine, time.monotonic() + LONGEST_JOB_S)
+                    startup.return_memory()
                 except errors.StaleGeneration as error:
                     # A refresh, or a worker that lost its locks: what it left is done next time.
                     LOG.debug("%s", error)
@@ -191,7 +194,7 @@ class Janitor(Child):
             janitor.run_once(self.services)
             self._cleaned = time.monotonic()
         while compact.run_once(self.services, self._coordinator.lock) and not self.stop.is_set():
-            LOG.debug("Segments were merged; looking again")
+            startup.return_memory()
 
     def pause(self, started: float) -> None:
         self.stop.wait(COMPACTION_S)

@@ -117,8 +117,11 @@ def open_database(conf: cfg.ConfigOpts) -> Database:
     )
 
 
-def connect(conf: cfg.ConfigOpts) -> Services:
+def connect(conf: cfg.ConfigOpts, cache_bytes: int | None = None) -> Services:
     """Build the services from the configuration.
+
+    Args:
+        cache_bytes: size of the read cache; ``[storage] cache_size`` by default.
 
     Raises:
         Misconfigured: a driver does not exist, or `gnocchi-upgrade` has not been run.
@@ -134,7 +137,7 @@ def connect(conf: cfg.ConfigOpts) -> Services:
         db,
         load_storage(conf),
         load_incoming(conf, sacks),
-        cache_bytes=conf.storage.cache_size << 20,
+        cache_bytes=conf.storage.cache_size << 20 if cache_bytes is None else cache_bytes,
         max_points_per_round=conf.metricd.max_points_per_round,
         compaction_fan_in=conf.metricd.compaction_fan_in,
         cleanup_batch_size=conf.metricd.cleanup_batch_size,

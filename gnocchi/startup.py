@@ -7,6 +7,7 @@ is waited for, since machines start in any order.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -136,6 +137,17 @@ def share_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def return_memory() -> None:
+    """Give memory that was used for large arrays, and is free again, back to the system.
+
+    The C library keeps it otherwise, fragmented, for as long as the process lives. Other C
+    libraries than GNU's have no such function and do it by themselves.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _report(state: tenacity.RetryCallState) -> None:

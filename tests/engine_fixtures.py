@@ -105,9 +105,7 @@ def metric(
     return created
 
 
-def send(
-    services_: Services, measures: Mapping[model.Metric, Sequence[tuple[int, float]]]
-) -> None:
+def send(services_: Services, measures: Mapping[model.Metric, Sequence[tuple[int, float]]]) -> None:
     """Push measures as one request: (seconds after `T0`, value) by metric."""
     push.add(
         services_,

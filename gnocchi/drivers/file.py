@@ -5,35 +5,40 @@ Layout below ``file_basepath`` (doc/formats/files.rst)::
     tmp/                          files being written
     segments/<xx>/<name>          segments, by the last two characters of their name
     incoming/<sacks>/<group>/     accepted points, one file a write; a group is 256 sacks
-    damaged/                      incoming files that failed their checksum
+    incoming/<sacks>/<group>.lock held while names of a group are listed or changed
+    damaged/                      copies of incoming files that failed their checksum
 
-A file is written under ``tmp/``, synced, renamed to its place, and then the directory is synced
-(both syncs only with ``sync``): a reader sees a whole file or none, and the order leaves nothing
-acknowledged that a power failure could take back.
+Files are written whole and synced as `Directory.write` says.
 
 One request costs one file, not one per sack. Which sacks still have to take their share is a bit
 mask in the file's name: a round takes its bits out by renaming the file, and the last one removes
-it. A rename fails when another worker was faster; the name is then looked up anew.
+it. Listing a directory while its files are renamed may miss some of them. A round that missed a
+file would process newer points before older ones, so names are listed under a shared lock and
+changed under an exclusive one (flock; the kernel gives it back when a process is killed).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
-import pathlib
+import re
 import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gnocchi import errors
+from gnocchi.drivers.directory import Directory, translated
+from gnocchi.drivers.together import Together
 from gnocchi.incoming import Backlog, Damage, Incoming, Taken
 from gnocchi.segments import batch
 from gnocchi.storage import NoSuchObject, Storage, Stored
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Iterable, Iterator, Sequence
 
 GROUP = 256  # sacks a directory serves: a mask of 256 bits fits a file name
@@ -42,70 +47,10 @@ POLL_S = 0.2
 # A directory's time stamp moves in steps of the kernel's clock tick: a change within the same
 # step as the last look would go unseen, so a directory that changed just now is looked at again.
 TICK_S = 0.05
-
-
-@contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise errors.Unavailable(f"{what}: {e}") from e
-
-
-class Directory:
-    """Where files are written whole: under ``tmp/`` first, then renamed to their place."""
-
-    def __init__(self, base: str, *, sync: bool) -> None:
-        self.base = pathlib.Path(base)
-        self.tmp = self.base / "tmp"
-        self.sync = sync
-
-    def make(self, *paths: pathlib.Path) -> None:
-        """Create directories that are missing, durably."""
-        with _translated(f"Unable to create a directory in {self.base}"):
-            for path in (self.base, self.tmp, *paths):
-                if not path.is_dir():
-                    path.mkdir(parents=True, exist_ok=True, mode=0o750)
-                    self.sync_directory(path.parent)
-
-    def write(self, target: pathlib.Path, data: bytes | memoryview) -> None:
-        """Write, sync, rename, sync the directory; leave nothing behind on failure."""
-        scratch = self.tmp / uuid.uuid4().hex
-        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        try:
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                if self.sync:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(scratch, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(scratch)
-            raise
-        self.sync_directory(target.parent)
-
-    def sync_directory(self, path: pathlib.Path) -> None:
-        if self.sync:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-    def tidy(self, older_than_s: float) -> int:
-        """Remove files of writes that were cut short."""
-        removed = 0
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.tmp) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file() and time.time() - entry.stat().st_mtime > older_than_s:
-                        os.unlink(entry.path)
-                        removed += 1
-        return removed
+CLEAN = 1024  # (group, mask) pairs remembered as empty
+# A lock is held for as long as a listing or a few renames take; beyond this a holder is stuck.
+LOCK_S = 30.0
+LOCK_POLL_S = 0.001
 
 
 class FileStorage(Storage):
@@ -117,29 +62,31 @@ class FileStorage(Storage):
         self._descriptors = _Descriptors()
 
     def upgrade(self) -> None:
-        self._directory.make(self._segments)
+        # All that names of the engine can need, so that `put` never depends on a directory which
+        # another process has made and not synced yet.
+        self._directory.make(self._segments / f"{number:02x}" for number in range(256))
 
     def _path(self, name: str) -> pathlib.Path:
-        return self._segments / name.partition(".")[0][-2:] / name
+        return self._segments / f"{name.partition('.')[0][-2:]:_>2}" / name
 
     def put(self, name: str, data: bytes | memoryview) -> None:
         path = self._path(name)
-        with _translated("Unable to write a segment"):
+        with translated("Unable to write a segment"):
             try:
                 self._directory.write(path, data)
             except FileNotFoundError:
-                self._directory.make(self._segments, path.parent)
+                self._directory.make([path.parent])
                 self._directory.write(path, data)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        with _translated("Unable to read a segment"):
+        with translated("Unable to read a segment"):
             try:
                 return self._descriptors.read(str(self._path(name)), offset, length)
             except FileNotFoundError:
                 raise NoSuchObject(name) from None
 
     def delete(self, names: Iterable[str]) -> None:
-        with _translated("Unable to delete a segment"):
+        with translated("Unable to delete a segment"):
             for name in names:
                 path = str(self._path(name))
                 self._descriptors.forget(path)
@@ -148,12 +95,13 @@ class FileStorage(Storage):
 
     def list(self) -> Iterator[Stored]:
         now = time.time()
-        with _translated("Unable to list segments"):
-            for directory in sorted(self._segments.glob("??")):
+        with translated("Unable to list segments"):
+            for directory in sorted(self._segments.glob("??/")):
                 with os.scandir(directory) as entries:
                     for entry in entries:
                         with contextlib.suppress(FileNotFoundError):
-                            yield Stored(entry.name, now - entry.stat().st_mtime)
+                            if entry.is_file(follow_symlinks=False):
+                                yield Stored(entry.name, now - entry.stat().st_mtime)
 
     def tidy(self, older_than_s: float) -> int:
         return self._directory.tidy(older_than_s)
@@ -170,11 +118,19 @@ class _Descriptors:
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         with self._lock:
-            opened = self._open.pop(path, None) or _Open(path)
+            opened = self._open.pop(path, None)
+            if opened is None:
+                opened = _Open(path)
+                self._forget_removed()
             self._open[path] = opened
             if len(self._open) > self.LIMIT:
                 del self._open[next(iter(self._open))]
         return os.pread(opened.fd, length, offset)
+
+    def _forget_removed(self) -> None:
+        """Let go of files that other processes have removed: they take space until then."""
+        for path in [path for path, opened in self._open.items() if opened.removed]:
+            del self._open[path]
 
     def forget(self, path: str) -> None:
         with self._lock:
@@ -187,10 +143,18 @@ class _Open:
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    @property
+    def removed(self) -> bool:
+        return os.fstat(self.fd).st_nlink == 0
+
     def __del__(self) -> None:
         fd = getattr(self, "fd", None)
         if fd is not None:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # nothing was written that could be lost
+                os.close(fd)
+
+
+_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}(\.(0|[1-9a-f][0-9a-f]*)){4}")
 
 
 class Name(NamedTuple):
@@ -204,11 +168,11 @@ class Name(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Name | None:
-        stem, _, rest = text.partition(".")
-        try:
-            points, items, shares, mask = (int(part, 16) for part in rest.split("."))
-        except ValueError:
+        """What a file name says; None if this program did not give it."""
+        if _NAME.fullmatch(text) is None:
             return None
+        stem, *numbers = text.split(".")
+        points, items, shares, mask = (int(number, 16) for number in numbers)
         return cls(stem, points, items, shares, mask)
 
     def __str__(self) -> str:
@@ -239,22 +203,8 @@ class _Arrivals:
             return f"{self._last:016x}-{self._nonce}"
 
 
-class _Waiter:
-    """One caller of `FileIncoming.add` whose points wait to be written."""
-
-    __slots__ = ("done", "error", "points")
-
-    def __init__(self, points: batch.Points) -> None:
-        self.points = points
-        self.done = False
-        self.error: BaseException | None = None
-
-
 class FileIncoming(Incoming):
     """Waiting points as files."""
-
-    #: Points that callers at the same time may put into one file.
-    WRITE_AT_ONCE = 1 << 20
 
     def __init__(self, conf: Any, sacks: int) -> None:
         self.sacks = sacks
@@ -266,64 +216,23 @@ class FileIncoming(Incoming):
         ]
         self._damaged = base / "damaged"
         self._arrivals = _Arrivals()
-        self._queue: list[_Waiter] = []
-        self._writing = False
-        self._changed = threading.Condition()
-        self._clean: dict[int, int] = {}  # group -> time stamp of the directory when it was empty
-        os.register_at_fork(after_in_child=self._after_fork)
-
-    def _after_fork(self) -> None:
-        self._queue, self._writing, self._changed = [], False, threading.Condition()
+        self._together = Together(self._write)
+        # (group, mask) -> time stamp of the directory when nothing was there for the mask
+        self._clean: dict[tuple[int, int], int] = {}
 
     def upgrade(self) -> None:
-        self._directory.make(self._damaged, *self._groups)
+        self._directory.make([self._damaged, *self._groups])
 
     # ---------------------------------------------------------------- add
 
     def add(self, points: batch.Points) -> None:
-        """Store points; callers that arrive while a write is under way share the next one.
-
-        A write ends with two syncs, which take most of its time. So the first caller writes, those
-        that come meanwhile queue up, and one of them writes for all.
-        """
-        if not len(points):
-            return
-        mine = _Waiter(points)
-        with self._changed:
-            self._queue.append(mine)
-            while self._writing and not mine.done:
-                self._changed.wait()
-            if not mine.done:
-                self._writing = True
-                together = self._next_in_queue()
-        if not mine.done:
-            try:
-                self._write(batch.Points.concatenate([w.points for w in together]))
-            except BaseException as e:
-                for waiter in together:
-                    waiter.error = e
-            finally:
-                with self._changed:
-                    for waiter in together:
-                        waiter.done = True
-                    self._writing = False
-                    self._changed.notify_all()
-        if mine.error is not None:
-            raise mine.error
-
-    def _next_in_queue(self) -> list[_Waiter]:
-        size = 0
-        for position, waiter in enumerate(self._queue):
-            size += len(waiter.points)
-            if size > self.WRITE_AT_ONCE and position:
-                together, self._queue = self._queue[:position], self._queue[position:]
-                return together
-        together, self._queue = self._queue, []
-        return together
+        """Store points; callers that arrive while a write is under way share the next one."""
+        if len(points):
+            self._together.add(points)
 
     def _write(self, points: batch.Points) -> None:
         shares = batch.by_sack(points, self.sacks)
-        with _translated("Unable to store measures"):
+        with translated("Unable to store measures"):
             for group, numbers in itertools.groupby(sorted(shares), lambda sack: sack // GROUP):
                 part = {number: shares[number] for number in numbers}
                 name = Name(
@@ -343,22 +252,61 @@ class FileIncoming(Incoming):
             masks[sack // GROUP] = masks.get(sack // GROUP, 0) | 1 << (sack % GROUP)
         return masks
 
+    @contextlib.contextmanager
+    def _locked(self, group: int, how: int) -> Iterator[None]:
+        """Hold the lock of a group: ``fcntl.LOCK_SH`` to list names, ``LOCK_EX`` to change them.
+
+        New files need no lock.
+        """
+        path = self._groups[group].with_suffix(".lock")
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except FileNotFoundError:
+            raise self._not_upgraded(group) from None
+        try:
+            end = time.monotonic() + LOCK_S
+            while True:
+                try:
+                    fcntl.flock(fd, how | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise
+                time.sleep(LOCK_POLL_S)
+            yield
+        finally:
+            os.close(fd)
+
+    def _not_upgraded(self, group: int) -> errors.Misconfigured:
+        return errors.Misconfigured(f"{self._groups[group]} does not exist: run gnocchi-upgrade")
+
     def _names(self, group: int) -> list[Name]:
         """The files of a group, oldest first. Files of other programs are passed over."""
+        with self._locked(group, fcntl.LOCK_SH):
+            return self._list(group)
+
+    def _list(self, group: int) -> list[Name]:
+        """`_names` for one who holds the lock.
+
+        A listing may show a file that appeared meanwhile and not show an earlier one that did;
+        so it counts as of its beginning.
+        """
+        began = time.time_ns()
         try:
             listing = os.listdir(self._groups[group])
         except FileNotFoundError:
-            raise errors.Misconfigured(
-                f"{self._groups[group]} does not exist: run gnocchi-upgrade"
-            ) from None
-        return [name for text in sorted(listing) if (name := Name.parse(text)) is not None]
+            raise self._not_upgraded(group) from None
+        ended = time.time_ns()
+        names = [name for text in sorted(listing) if (name := Name.parse(text)) is not None]
+        # Later than now is only what was named before the clock was set back.
+        return [name for name in names if not began <= name.arrival_ns <= ended]
 
     def take(self, sacks: Sequence[int], max_points: int) -> Taken:
         parts: list[batch.Points] = []
         receipt: list[tuple[int, Name, int]] = []
         damaged: list[Damage] = []
         total, more = 0, False
-        with _translated("Unable to read waiting measures"):
+        with translated("Unable to read waiting measures"):
             for group, mask in sorted(self._masks(sacks).items()):
                 for name in self._names(group):
                     if not name.mask & mask:
@@ -399,9 +347,9 @@ class FileIncoming(Incoming):
                 try:
                     shares.append(batch.read_share(entry, share, str(path)))
                 except errors.CorruptObject as e:
-                    damaged.append(self._set_aside(path, e))
+                    damaged.append(self._set_aside(fd, name, e))
         except errors.CorruptObject as e:
-            damaged.append(self._set_aside(path, e))
+            damaged.append(self._set_aside(fd, name, e))
         finally:
             os.close(fd)
         return shares
@@ -416,46 +364,53 @@ class FileIncoming(Incoming):
                 return self._read(group, current, mask, damaged)
         return None
 
-    def _set_aside(self, path: pathlib.Path, error: errors.CorruptObject) -> Damage:
-        """Keep the bytes of a damaged file under a second name; its bits are then taken out."""
-        stem = path.name.partition(".")[0]
-        self._directory.make(self._damaged)
-        with contextlib.suppress(FileExistsError, FileNotFoundError):
-            os.link(path, self._damaged / stem)
+    def _set_aside(self, fd: int, name: Name, error: errors.CorruptObject) -> Damage:
+        """Keep the bytes of a damaged file; its bits are then taken out as if it were whole.
+
+        They are copied from the open file, since another worker may rename or remove it by now.
+        """
+        kept = self._damaged / name.stem
+        self._directory.make([self._damaged])
+        if kept.exists():
             self._directory.sync_directory(self._damaged)
-        return Damage(stem, str(error.reason))
+        else:
+            pieces: list[bytes] = []
+            while piece := os.pread(fd, READ_AT_ONCE, READ_AT_ONCE * len(pieces)):
+                pieces.append(piece)
+            self._directory.write(kept, b"".join(pieces))
+        return Damage(name.stem, str(error.reason))
 
     def discard(self, taken: Taken) -> None:
-        current: dict[int, dict[str, Name]] = {}
-        with _translated("Unable to remove measures that were processed"):
-            for group, name, mask in taken.receipt:
-                self._take_bits_out(group, name, mask, current)
+        with translated("Unable to remove measures that were processed"):
+            for group, entries in itertools.groupby(taken.receipt, lambda entry: entry[0]):
+                with self._locked(group, fcntl.LOCK_EX):
+                    self._take_bits_out(group, [(name, mask) for _, name, mask in entries])
 
-    def _take_bits_out(
-        self, group: int, name: Name, mask: int, current: dict[int, dict[str, Name]]
-    ) -> None:
-        known: Name | None = current.get(group, {}).get(name.stem, name)
-        while known is not None and known.mask & mask:
-            directory = self._groups[group]
-            rest = known._replace(mask=known.mask & ~mask)
-            try:
-                if rest.mask:
-                    os.rename(directory / str(known), directory / str(rest))
-                else:
-                    os.unlink(directory / str(known))
-            except FileNotFoundError:
-                # another worker has taken its own bits out meanwhile
-                current[group] = {n.stem: n for n in self._names(group)}
-                known = current[group].get(name.stem)
-            else:
-                return
+    def _take_bits_out(self, group: int, entries: Iterable[tuple[Name, int]]) -> None:
+        """Oldest first, for one who holds the lock."""
+        directory = self._groups[group]
+        current: dict[str, Name] | None = None
+        for name, mask in entries:
+            known = name if current is None else current.get(name.stem)
+            while known is not None and known.mask & mask:
+                rest = known._replace(mask=known.mask & ~mask)
+                try:
+                    if rest.mask:
+                        os.rename(directory / str(known), directory / str(rest))
+                    else:
+                        os.unlink(directory / str(known))
+                    break
+                except FileNotFoundError:
+                    # other workers have taken bits out since it was listed
+                    current = {other.stem: other for other in self._list(group)}
+                    known = current.get(name.stem)
 
     # ---------------------------------------------------------------- what waits
 
     def waiting(self) -> dict[int, float]:
         now = time.time_ns()
         oldest: dict[int, float] = {}
-        with _translated("Unable to list waiting measures"):
+        with translated("Unable to list waiting measures"):
             for group in range(len(self._groups)):
                 seen = 0
                 for name in self._names(group):
@@ -484,24 +439,25 @@ class FileIncoming(Incoming):
         for group, mask in masks.items():
             try:
                 changed = os.stat(self._groups[group]).st_mtime_ns
-                if self._clean.get(group) == changed:
+                if self._clean.get((group, mask)) == changed:
                     continue
                 old = time.time_ns() - changed > TICK_S * 1e9
                 if any(name.mask & mask for name in self._names(group)):
-                    self._clean.pop(group, None)
                     return True
             except OSError as e:
                 if e.errno != errno.ENOENT:
                     raise errors.Unavailable(f"Unable to list waiting measures: {e}") from e
                 continue
             if old:
-                self._clean[group] = changed
+                if len(self._clean) >= CLEAN:
+                    self._clean.clear()
+                self._clean[group, mask] = changed
         return False
 
     def backlog(self, *, details: bool = False) -> Backlog:
         items = points = 0
         per_metric: dict[bytes, int] = {}
-        with _translated("Unable to list waiting measures"):
+        with translated("Unable to list waiting measures"):
             for group in range(len(self._groups)):
                 names = self._names(group)
                 for name in names:

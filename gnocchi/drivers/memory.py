@@ -58,7 +58,7 @@ class MemoryIncoming(Incoming):
         self.sacks = sacks
         self.queues: dict[int, dict[str, bytes]] = {}
         self.damaged: dict[str, bytes] = {}
-        self._arrival = 0
+        self._last = 0
         self._news = threading.Condition()
 
     def upgrade(self) -> None:
@@ -68,8 +68,9 @@ class MemoryIncoming(Incoming):
         if not len(points):
             return
         with self._news:
-            self._arrival += 1
-            name = f"{time.time_ns():016x}-{self._arrival:08x}"
+            # The clock may be set back; names go on to sort by arrival.
+            self._last = max(self._last + 1, time.time_ns())
+            name = f"{self._last:016x}"
             for sack, share in batch.by_sack(points, self.sacks).items():
                 self.queues.setdefault(sack, {})[name] = batch.encode({sack: share})
             self._news.notify_all()
@@ -94,8 +95,9 @@ class MemoryIncoming(Incoming):
                 start = int(entry["offset"])
                 part = batch.read_share(entry, data[start : start + int(entry["length"])], name)
             except errors.CorruptObject as e:
-                self.damaged[name] = data
-                damaged.append(Damage(name, str(e.reason)))
+                aside = f"{name}-{sack}"
+                self.damaged[aside] = data
+                damaged.append(Damage(aside, str(e.reason)))
                 continue
             parts.append(part)
             total += len(part)
@@ -110,7 +112,7 @@ class MemoryIncoming(Incoming):
         now = time.time_ns()
         with self._news:
             return {
-                sack: max(0.0, (now - int(min(queue).partition("-")[0], 16)) / 1e9)
+                sack: max(0.0, (now - int(min(queue), 16)) / 1e9)
                 for sack, queue in self.queues.items()
                 if queue
             }

@@ -95,17 +95,22 @@ def plan(live: Sequence[Segment], fan_in: int, damaged: frozenset[str]) -> list[
 
 
 def _due(stretch: Sequence[Layer], fan_in: int) -> list[Layer]:
-    """The neighbours of the lowest tier that has gathered ``fan_in`` layers."""
+    """The neighbours to be merged next, lowest tier first; none if nothing is due.
+
+    As many layers of one tier as the fan-in says, with whatever smaller ones lie between them. Or
+    fewer, if the smaller ones between them make it twice as many: else small ones that take turns
+    with large ones would pile up until enough large ones have come.
+    """
     tiers = [tier(layer.size, fan_in) for layer in stretch]
     for level in sorted(set(tiers)):
         run: list[int] = []
         for position, current in enumerate([*tiers, 1 << 30]):
-            if current > level:
-                if len(run) >= fan_in:
+            if current == level:
+                run.append(position)
+            elif current > level:
+                if len(run) >= fan_in or (run and run[-1] - run[0] >= 2 * fan_in):
                     return list(stretch[run[0] : run[-1] + 1])
                 run = []
-            elif current == level:
-                run.append(position)
     return []
 
 

@@ -44,7 +44,7 @@ from gnocchi.series.points import NONE, runs
 from gnocchi.series.rollup import needed_from, rollup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gnocchi.archive_policy import ArchivePolicy
     from gnocchi.engine.reader import Gap
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 WINDOW_BYTES = 64 << 20
+# Raw points that are reduced at once: working on more is no faster, and takes a few times their
+# size in memory.
+PORTION = 200_000
 # An object that no catalog names is removed after this time (janitor.py). A commit must not name
 # one that could be gone, so a round that took half as long gives up and starts over.
 ORPHAN_GRACE_S = 3600.0
@@ -239,7 +242,8 @@ class Worker:
         blocks: dict[int, list[Block]] = {}
         accounts = np.zeros((3, len(ids)), np.int64)
         windows: list[Window] = []
-        for group in groups:
+        sizes = known.counts + np.bincount(metric, minlength=len(ids))
+        for group in _portions(groups, sizes):
             result = self._roll_up(group, len(ids), known, (metric, timestamps, values))
             for granularity, rows in result.aggregates.items():
                 block = Block(
@@ -252,6 +256,7 @@ class Worker:
             )
             accounts[:, group.metrics] = result.accepted, result.too_old, result.not_a_number
             windows.append(_window_of(ids, group, result, blind))
+        del known
         self._keep(round_, sack, windows, accounts)
         return [
             block
@@ -350,8 +355,10 @@ class Worker:
     ) -> None:
         """Divide windows and counts among the sacks."""
         window = Window.concatenate(windows)
-        if len(windows) > 1:
-            window = window.select(np.argsort(window.ids))
+        windows.clear()
+        order = np.argsort(window.ids)
+        if (np.diff(order) != 1).any():  # several policies; portions of one are in order already
+            window = window.select(order)
         starts, lengths = runs(sack)
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             number = int(sack[start])
@@ -387,6 +394,20 @@ def new_segment(written: segments.Written, *, first: int, last: int, deletions: 
         tail_crc=written.tail_crc,
         deletions=deletions,
     )
+
+
+def _portions(groups: Iterable[_Group], sizes: np.ndarray) -> Iterator[_Group]:
+    """Divide groups so that each has about PORTION points at the most, or one metric.
+
+    Args:
+        sizes: ``(m,)`` raw points of each metric of the round, known and new.
+    """
+    for group in groups:
+        ends = np.cumsum(sizes[group.metrics])
+        cuts = np.searchsorted(ends, np.arange(PORTION, ends[-1], PORTION), side="right")
+        for metrics in np.split(group.metrics, np.unique(cuts)):
+            if len(metrics):
+                yield _Group(group.policy, metrics)
 
 
 def _all(code: np.ndarray) -> np.ndarray:
