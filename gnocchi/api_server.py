@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gunicorn.app.base
 import gunicorn.glogging
 import gunicorn.http.message
+import gunicorn.workers.gthread
 
 from gnocchi import config, startup, wsgi
 
@@ -49,6 +50,21 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]
         self.error_log = LOG
 
 
+class Worker(gunicorn.workers.gthread.ThreadWorker):  # type: ignore[misc]
+    """A worker process that lets go of the port soon after its master was killed."""
+
+    def is_parent_alive(self) -> bool:
+        """Tell whether the master is there; without it, answer no further requests.
+
+        The base class only leaves its loop: connections that are kept alive would go on being
+        served, and hold the port against a new master, for as long as a graceful stop may take.
+        """
+        if super().is_parent_alive():
+            return True
+        self.alive = False
+        return False
+
+
 class Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc]
     """The master process and its workers."""
 
@@ -63,7 +79,7 @@ class Server(gunicorn.app.base.BaseApplication):  # type: ignore[misc]
         settings = {
             "bind": self._address,
             "workers": self._conf.api.processes,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": self._conf.api.threads,
             "keepalive": KEEP_ALIVE_S,
             "timeout": HANGING_S,

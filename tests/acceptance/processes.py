@@ -155,7 +155,7 @@ class Installation:
 
     def upgrade(self, *arguments: str) -> None:
         """Run ``gnocchi-upgrade`` to its end."""
-        command = [script(UPGRADE), "--config-file", self.configuration, *arguments]
+        command = [str(script(UPGRADE)), "--config-file", str(self.configuration), *arguments]
         done = subprocess.run(
             command,
             cwd=self.directory,

@@ -373,6 +373,7 @@ def test_acknowledged_measures_survive_kills_exactly_once(
     site: Installation, client: Client
 ) -> None:
     """An operator's machine kills processes at random; the bills are right all the same."""
+    print(f"TEST_SEED={SEED} TEST_KILLS={KILLS}")  # noqa: T201
     api, metricd = site.api(), site.metricd()
     api.start_until_served()
     metricd.start()
@@ -405,7 +406,7 @@ def test_acknowledged_measures_survive_kills_exactly_once(
     answers = sum((writer.answers for writer in writers), Counter())
     acknowledged = sum(p.acknowledged for ledger in ledgers for p in ledger.points.values())
     print(  # noqa: T201
-        f"seed {SEED}: {dict(chaos.done)}; answers {dict(answers)}; {stored} points are stored, "
+        f"{dict(chaos.done)}; answers {dict(answers)}; {stored} points are stored, "
         f"{acknowledged} were acknowledged; {watcher.reads} reads"
     )
     assert sum(chaos.done.values()) == KILLS
