@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnocchi import errors
+from gnocchi.engine.hidden import Hidden
 from gnocchi.engine.windows import Window, Windows
 from gnocchi.incoming import sack_of
 from gnocchi.indexer import catalog
@@ -238,6 +239,7 @@ class Worker:
         first_new = np.full(len(ids), np.iinfo(np.int64).max)
         np.minimum.at(first_new, metric, timestamps)
         known, blind = self._windows_of(round_, groups, sack, first_new)
+        hidden = Hidden.of(blind, known, metric, timestamps)
 
         blocks: dict[int, list[Block]] = {}
         accounts = np.zeros((3, len(ids)), np.int64)
@@ -249,13 +251,13 @@ class Worker:
                 block = Block(
                     granularity, ids, group.metrics[rows.index], rows.timestamps, rows.columns
                 )
-                blocks.setdefault(granularity, []).append(_seen(block, blind))
+                blocks.setdefault(granularity, []).append(hidden.remove_from(block))
             index, at, worth = result.raw
             blocks.setdefault(RAW, []).append(
                 Block(RAW, ids, group.metrics[index], at, {VALUE: worth})
             )
             accounts[:, group.metrics] = result.accepted, result.too_old, result.not_a_number
-            windows.append(_window_of(ids, group, result, blind))
+            windows.append(_window_of(ids, group, result, hidden))
         del known
         self._keep(round_, sack, windows, accounts)
         return [
@@ -298,8 +300,8 @@ class Worker:
         gaps: list[Gap] = []
         loaded = self._load(ids[missed], needed[missed], before[missed], gaps)
         for gap in gaps:
-            hidden = missed[gap.low : gap.high]
-            blind[hidden] = np.maximum(blind[hidden], gap.stop)
+            behind = missed[gap.low : gap.high]
+            blind[behind] = np.maximum(blind[behind], gap.stop)
         order = np.argsort(np.concatenate([np.flatnonzero(hit), missed]))
         return Window.concatenate([window, loaded]).select(order), blind
 
@@ -414,22 +416,12 @@ def _all(code: np.ndarray) -> np.ndarray:
     return np.arange(len(code))
 
 
-def _seen(block: Block, blind: np.ndarray) -> Block:
-    """The rows of buckets whose raw points are all there.
-
-    A bucket that reaches into a time of which raw points are damaged keeps the aggregates it has:
-    computed anew from the rest they would be wrong.
-    """
-    whole = block.timestamps > blind[block.index]
-    return block if whole.all() else block.select(np.flatnonzero(whole))
-
-
-def _window_of(ids: np.ndarray, group: _Group, result: Rollup, blind: np.ndarray) -> Window:
+def _window_of(ids: np.ndarray, group: _Group, result: Rollup, hidden: Hidden) -> Window:
     index, timestamps, values = result.window
     return Window(
         ids[group.metrics],
         result.newest,
-        np.maximum(result.cache_from, blind[group.metrics] + 1),
+        hidden.complete_from(result.cache_from, group.metrics),
         np.bincount(index, minlength=len(group.metrics)),
         timestamps,
         values,
