@@ -3,16 +3,19 @@
 The tree, by what the caller can do about it::
 
     GnocchiError
-    ├── NotFound            NoSuchMetric, NoSuchResource, NoSuchArchivePolicy,
-    │                       NoSuchArchivePolicyRule, NoSuchAggregationMethod,
-    │                       NoSuchGranularity, UnknownMetrics
+    ├── NotFound            NoSuchMetric, NoSuchResource, NoSuchResourceType,
+    │                       NoSuchArchivePolicy, NoSuchArchivePolicyRule,
+    │                       NoSuchAggregationMethod, NoSuchGranularity, UnknownMetrics,
+    │                       UnknownResources
     ├── AlreadyExists       ArchivePolicyAlreadyExists, ArchivePolicyRuleAlreadyExists,
-    │                       NamedMetricAlreadyExists
+    │                       NamedMetricAlreadyExists, ResourceAlreadyExists,
+    │                       ResourceTypeAlreadyExists
     ├── Invalid             InvalidTimestamp, InvalidTimespan, InvalidArchivePolicy,
     │                       UnsupportedArchivePolicyChange, UnsupportedArchivePolicyRuleChange,
-    │                       InvalidPagination, NoArchivePolicyRuleMatch
-    ├── InUse               ArchivePolicyInUse
-    ├── Busy                MetricsLocked, StaleGeneration, StaleSegments
+    │                       InvalidPagination, NoArchivePolicyRuleMatch,
+    │                       InvalidResourceAttribute
+    ├── InUse               ArchivePolicyInUse, ResourceTypeInUse
+    ├── Busy                MetricsLocked, StaleGeneration, StaleSegments, ResourceTypeChanged
     ├── Unavailable         a backend does not answer; nothing was acknowledged
     ├── Corrupt             CorruptObject
     └── Misconfigured       the operator must change something; retrying cannot help
@@ -55,6 +58,22 @@ class NoSuchResource(NotFound):
     def __init__(self, resource: UUID | str) -> None:
         super().__init__(f"Resource {resource} does not exist")
         self.resource = resource
+
+
+class NoSuchResourceType(NotFound):
+    """The resource type does not exist."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Resource type {name} does not exist")
+        self.name = name
+
+
+class UnknownResources(NotFound):
+    """Some resources of a batch do not exist."""
+
+    def __init__(self, resources: Iterable[UUID]) -> None:
+        self.resources = sorted(resources)
+        super().__init__("Unknown resources: " + ", ".join(str(r) for r in self.resources))
 
 
 class UnknownMetrics(NotFound):
@@ -134,6 +153,22 @@ class NamedMetricAlreadyExists(AlreadyExists):
         self.name = name
 
 
+class ResourceAlreadyExists(AlreadyExists):
+    """There is a resource of that id, of whatever type and creator."""
+
+    def __init__(self, resource: UUID | str) -> None:
+        super().__init__(f"Resource {resource} already exists")
+        self.resource = resource
+
+
+class ResourceTypeAlreadyExists(AlreadyExists):
+    """A resource type of that name exists."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Resource type {name} already exists")
+        self.name = name
+
+
 # ------------------------------------------------------------------ invalid
 
 
@@ -190,6 +225,18 @@ class NoArchivePolicyRuleMatch(Invalid):
         self.metric_name = metric_name
 
 
+class InvalidResourceAttribute(Invalid):
+    """The resource cannot have this value, given what else it has."""
+
+    def __init__(self, resource_type: str, attribute: str, value: object) -> None:
+        super().__init__(
+            f"Value {value} for attribute {attribute} on resource type {resource_type} is invalid"
+        )
+        self.resource_type = resource_type
+        self.attribute = attribute
+        self.value = value
+
+
 # ------------------------------------------------------------------ in use
 
 
@@ -202,6 +249,14 @@ class ArchivePolicyInUse(InUse):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Archive policy {name} is still in use")
+        self.name = name
+
+
+class ResourceTypeInUse(InUse):
+    """Resources still have this type, or it is the one that always exists."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Resource type {name} is still in use")
         self.name = name
 
 
@@ -235,6 +290,14 @@ class StaleSegments(Busy):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = sorted(names)
         super().__init__(f"Segments {', '.join(self.names)} were replaced meanwhile")
+
+
+class ResourceTypeChanged(Busy):
+    """The type has changed since the resource was checked against it; nothing was stored."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Resource type {name} has changed meanwhile. Please try again.")
+        self.name = name
 
 
 class Unavailable(GnocchiError):

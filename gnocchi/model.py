@@ -1,4 +1,4 @@
-"""Metrics as values, and the rules for the identities around them.
+"""Metrics and resources as values, and the rules for the identities around them.
 
 Invariants: ids are UUIDs everywhere below the API; the id of a resource that was named by a text
 depends on the text and the creator alone, so that it can be computed anywhere and found again only
@@ -8,19 +8,24 @@ by its creator.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from gnocchi.errors import Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gnocchi.archive_policy import ArchivePolicy
 
 ACTIVE = "active"
 DELETED = "delete"
 
 MAX_RESOURCE_ID = 289
+
+# The number of the version of a resource that is valid now; the others count from one.
+CURRENT = -1
 
 # Never to be changed: ids of stored resources, and of those clients computed, follow from it.
 _RESOURCE_IDS = UUID("0a7a15ff-aa13-4ac2-897c-9bdf30ce175b")
@@ -49,6 +54,40 @@ class Metric:
         return split_creator(self.creator)
 
 
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One version of a resource. Times are microseconds since 1970.
+
+    Attributes:
+        original_resource_id: the id as its creator wrote it.
+        revision_start: when it became what this version says.
+        revision_end: when the next version began; ``None`` for the current one.
+        revision: ``CURRENT``, or a positive number that grows over time.
+        attributes: what its type adds, in stored form; ``None`` where there is no value. Empty
+            when read as a generic resource.
+        metrics: ids by name; always those of now.
+    """
+
+    id: UUID
+    type: str
+    creator: str | None
+    original_resource_id: str
+    user_id: str | None
+    project_id: str | None
+    started_at: int
+    ended_at: int | None
+    revision_start: int
+    revision_end: int | None = None
+    revision: int = CURRENT
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, UUID] = field(default_factory=dict)
+
+    @property
+    def created_by(self) -> tuple[str | None, str | None]:
+        """The user and project ids in the creator: see :func:`split_creator`."""
+        return split_creator(self.creator)
+
+
 def split_creator(creator: str | None) -> tuple[str | None, str | None]:
     """Return the user id and project id that a creator was made of.
 
@@ -59,6 +98,11 @@ def split_creator(creator: str | None) -> tuple[str | None, str | None]:
         return None, None
     user_id, _, project_id = creator.partition(":")
     return user_id, project_id
+
+
+def project_of(creator: str | None) -> str | None:
+    """Return the project id in a creator, ``None`` where there is no colon and so no project."""
+    return creator.partition(":")[2] if creator is not None and ":" in creator else None
 
 
 def parse_uuid(value: str) -> UUID:
