@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import sqlalchemy as sa
@@ -29,12 +29,15 @@ DATABASES = ("sqlite", "postgresql", "mariadb")
 def require(found: dict[str, str], wanted: tuple[str, ...]) -> None:
     """Skip, or fail where servers are required, unless all programs have been found."""
     missing = [name for name in wanted if name not in found]
-    if not missing:
-        return
-    message = f"not installed: {', '.join(missing)}"
+    if missing:
+        do_without(f"not installed: {', '.join(missing)}")
+
+
+def do_without(what: str) -> NoReturn:
+    """Skip for the reason that something is missing, or fail where servers are required."""
     if os.environ.get("TEST_REQUIRE_SERVERS"):
-        pytest.fail(message + " (TEST_REQUIRE_SERVERS is set)")
-    pytest.skip(message)
+        pytest.fail(what + " (TEST_REQUIRE_SERVERS is set)")
+    pytest.skip(what)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +53,17 @@ def mariadb_server() -> Iterator[servers.Server]:
     """A MariaDB server for the whole session."""
     require(servers.mariadb_programs(), servers.MARIADB)
     with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def keystone_server() -> Iterator[servers.Server]:
+    """A Keystone for the whole session; the first time, it is installed from PyPI."""
+    try:
+        servers.keystone_programs()
+    except servers.ServerError as error:
+        do_without(f"Keystone cannot be installed: {error}")
+    with servers.keystone() as server:
         yield server
 
 
@@ -136,8 +150,15 @@ def empty(url: str) -> None:
         for table in reversed(tables.metadata.sorted_tables):
             if table is tables.state:
                 connection.execute(table.update().values(value=0))
+            elif table is tables.resource_type:
+                connection.execute(table.delete().where(table.c.name != tables.GENERIC))
             else:
                 connection.execute(table.delete())
+        # revisions count from 1 in a fresh database
+        if db.postgresql:
+            connection.exec_driver_sql("ALTER SEQUENCE resource_history_revision_seq RESTART")
+        elif db.mysql:
+            connection.exec_driver_sql("ALTER TABLE resource_history AUTO_INCREMENT = 1")
     db.close()
 
 

@@ -8,13 +8,21 @@ signal follows the *thread* that started the server, so start servers from the m
 Only the standard library is used. To add a server, write a context manager around ``sandbox`` that
 yields a ``Server``, and a tuple of the programs it needs.
 
+What comes from PyPI and must not be mixed with the packages under test gets a virtual environment
+of its own, see ``environment``. It is made once and kept outside of the repository, in the
+directory ``GNOCCHI_TESTS_CACHE`` names, else in ``gnocchi-tests`` in the user's cache directory.
+
 By hand: ``python -m tests.servers postgresql`` prints the address and stops at Enter.
 """
 
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
+import fcntl
+import hashlib
+import http.client
 import os
 import pathlib
 import pwd
@@ -26,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,17 +43,10 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 20.0
+INSTALL_TIMEOUT_S = 900.0
 
 # Below the range the kernel takes ports of outgoing connections from: nobody but us picks here.
 PORT_RANGE = (20000, 32000)
-
-_reservations: list[socket.socket] = []
-
-
-@atexit.register
-def _give_back() -> None:
-    for mark in _reservations:
-        mark.close()
 
 
 class ServerError(Exception):
@@ -104,9 +106,56 @@ def reserve_port() -> int:
         except OSError:
             mark.close()
             continue
-        _reservations.append(mark)
+        atexit.register(mark.close)
         return port
     raise ServerError(f"no free port in {PORT_RANGE}")
+
+
+def environment(name: str, *requirements: str) -> pathlib.Path:
+    """Return the ``bin`` directory of a virtual environment that holds these packages.
+
+    The first call installs them, which takes a minute or so; other processes wait for it. Another
+    Python or other requirements make another environment, so nothing is ever upgraded in place.
+
+    Raises:
+        ServerError: venv or pip failed; the next call tries again.
+    """
+    configured = os.environ.get("GNOCCHI_TESTS_CACHE")
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = pathlib.Path(configured or os.path.join(caches, "gnocchi-tests"))
+    cache.mkdir(parents=True, exist_ok=True)
+    content = "\n".join((sys.version, os.path.realpath(sys.executable), *requirements))
+    place = cache / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finished = place / "finished"
+        if not finished.exists():
+            # What an interrupted installation left has no mark, and is replaced as a whole.
+            try:
+                venv.create(place, clear=True, with_pip=True)
+            except (subprocess.CalledProcessError, OSError) as error:
+                raise ServerError(f"no virtual environment in {place}: {error}") from error
+            _install(place / "bin" / "python", requirements)
+            finished.touch()
+    return place / "bin"
+
+
+def _install(python: pathlib.Path, requirements: tuple[str, ...]) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", *requirements]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServerError(f"pip took more than {INSTALL_TIMEOUT_S:.0f} s") from error
+    if done.returncode != 0:
+        raise ServerError(f"pip returned {done.returncode}:\n{done.stdout[-4000:]}")
 
 
 @dataclass
@@ -187,14 +236,16 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def sandbox(name: str, account: str) -> Iterator[Sandbox]:
+def sandbox(name: str, account: str | None) -> Iterator[Sandbox]:
     """Make a directory that ``account`` owns; stop everything and remove it at the end.
+
+    ``None`` stands for the user who runs the tests.
 
     The directory is made here because pytest's own ones cannot be reached by other accounts, and
     because paths of Unix sockets must stay short. An ordinary user cannot change accounts and
     does not need to.
     """
-    owner = pwd.getpwnam(account) if os.geteuid() == 0 else None
+    owner = pwd.getpwnam(account) if account is not None and os.geteuid() == 0 else None
     directory = pathlib.Path(tempfile.mkdtemp(prefix=f"gnocchi-{name}-"))
     box = Sandbox(directory, owner)
     try:
@@ -261,7 +312,9 @@ def mariadb(*, durable: bool = False) -> Iterator[Server]:
     with sandbox("mariadb", "mysql") as box:
         data, port, unix_socket = box.directory / "data", reserve_port(), box.directory / "socket"
         # First of all, or the configuration of the machine is mixed in.
-        own = ["--no-defaults", f"--datadir={data}"]
+        # A server removes what it takes for its own temporary tables when it starts; in a shared
+        # directory those of others would go as well.
+        own = ["--no-defaults", f"--datadir={data}", f"--tmpdir={box.directory}"]
         box.run(
             found["mariadb-install-db"], *own, "--skip-test-db",
             "--auth-root-authentication-method=normal",
@@ -294,8 +347,111 @@ def mariadb(*, durable: bool = False) -> Iterator[Server]:
         yield Server(port, url, box.directory, process)
 
 
+# ------------------------------------------------------------------ Keystone
+
+KEYSTONE = ("keystone>=30", "gunicorn>=27")
+ADMIN_PASSWORD = "admin-password"
+
+KEYSTONE_CONFIGURATION = """\
+[DEFAULT]
+log_file = {directory}/keystone.log
+[database]
+connection = sqlite:///{directory}/keystone.db
+[token]
+provider = fernet
+[fernet_tokens]
+key_repository = {directory}/tokens
+[fernet_receipts]
+key_repository = {directory}/tokens
+[credential]
+key_repository = {directory}/credentials
+[identity]
+password_hash_rounds = 4
+[cache]
+enabled = true
+backend = oslo_cache.dict
+"""
+
+# Its command takes seconds to import, so one interpreter runs it twice. In between, what the first
+# run left behind has to be forgotten.
+KEYSTONE_PREPARATION = """\
+import sys
+
+from keystone import conf
+from keystone.cmd import manage
+from keystone.common.provider_api import ProviderAPIs
+
+file, url, password = sys.argv[1:]
+sys.argv = ["keystone-manage", "--config-file", file, "db_sync"]
+manage.main()
+conf.CONF.reset()
+ProviderAPIs._clear_registry_instances()
+sys.argv[3:] = ["bootstrap", "--bootstrap-password", password]
+for which in ("admin", "internal", "public"):
+    sys.argv += [f"--bootstrap-{which}-url", url]
+sys.argv += ["--bootstrap-region-id", "RegionOne"]
+manage.main()
+"""
+
+# Keystone reads the command line of whoever loads it, so it must not see that of gunicorn.
+KEYSTONE_APPLICATION = """\
+import os
+import sys
+
+os.environ["OS_KEYSTONE_CONFIG_DIR"] = os.path.dirname(__file__)
+os.environ["OS_KEYSTONE_CONFIG_FILES"] = "keystone.conf"
+sys.argv = sys.argv[:1]
+
+from keystone.wsgi.api import application
+"""
+
+
+def keystone_programs() -> pathlib.Path:
+    """Install Keystone if need be, and give the directory of its programs."""
+    return environment("keystone", *KEYSTONE)
+
+
+@contextlib.contextmanager
+def keystone() -> Iterator[Server]:
+    """Run Keystone: an administrator ``admin`` of the project ``admin``, and the usual roles."""
+    found = keystone_programs()
+    with sandbox("keystone", None) as box:
+        port = reserve_port()
+        url = f"http://127.0.0.1:{port}/v3"
+        for repository in ("tokens", "credentials"):
+            _make_keys(box.directory / repository)
+        file = box.directory / "keystone.conf"
+        file.write_text(KEYSTONE_CONFIGURATION.format(directory=box.directory))
+        box.run(found / "python", "-c", KEYSTONE_PREPARATION, file, url, ADMIN_PASSWORD)
+        (box.directory / "served.py").write_text(KEYSTONE_APPLICATION)
+        process = box.start(
+            found / "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "4",
+            "--no-control-socket", "served:application",
+            ready=lambda: _answers(port, "/v3"),
+        )  # fmt: skip
+        yield Server(port, url, box.directory, process)
+
+
+def _make_keys(repository: pathlib.Path) -> None:
+    """Make the staged and the primary key that Keystone expects to find."""
+    repository.mkdir(mode=0o700)
+    for name in ("0", "1"):
+        (repository / name).write_bytes(base64.urlsafe_b64encode(os.urandom(32)))
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except http.client.HTTPException:
+        return False
+    finally:
+        connection.close()
+
+
 if __name__ == "__main__":
-    starters = {"postgresql": postgresql, "mariadb": mariadb}
+    starters = {"postgresql": postgresql, "mariadb": mariadb, "keystone": keystone}
     with starters[sys.argv[1]]() as server:
         sys.stdout.write(server.url + "\n")
         sys.stdout.flush()

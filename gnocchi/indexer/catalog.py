@@ -55,6 +55,8 @@ class State(NamedTuple):
     catalog: int
     deletions: int
     policies: int
+    links: int = 0
+    resource_types: int = 0
 
 
 class Counters(NamedTuple):
@@ -92,10 +94,10 @@ _STATE = "SELECT name, value FROM state"
 
 
 def state(db: Database) -> State:
-    """Return the three numbers of one moment: one statement, for every request and round."""
+    """Return the numbers of one moment: one statement, for every request and round."""
     with db.read() as connection:
         values = {row[0]: row[1] for row in connection.exec_driver_sql(_STATE)}
-    return State(values[tables.CATALOG], values[tables.DELETIONS], values[tables.POLICIES])
+    return State(**{name: values[name] for name in State._fields})
 
 
 def _next_sequence(connection: sa.Connection) -> int:

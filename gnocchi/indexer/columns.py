@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -97,6 +98,55 @@ class Json(sa.types.TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         # an outer join has NULL where there is no row
         return None if value is None else json.loads(value)
+
+
+class Attributes(sa.types.TypeDecorator[dict[str, Any]]):
+    """The attributes of a resource by name, which can be searched: see ``query``.
+
+    ``None`` is not stored: an attribute without value has no member. Names become keys of ASCII
+    letters, digits and ``-._~%``, so that no database needs to be told how to quote them.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.JSONB())
+        if dialect.name in MYSQL:
+            return dialect.type_descriptor(
+                mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin")
+            )
+        return dialect.type_descriptor(sa.Text())
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        document = {attribute_key(k): v for k, v in value.items() if v is not None}
+        return document if dialect.name == "postgresql" else to_json(document)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        document = value if isinstance(value, dict) else json.loads(value)
+        return {unquote(k) if "%" in k else k: _number(v) for k, v in document.items()}
+
+
+def _number(value: Any) -> Any:
+    """Make large floats of what PostgreSQL writes as hundreds of digits."""
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return float(value)
+    return value
+
+
+def attribute_key(name: str) -> str:
+    """Return the member of the stored document that holds an attribute."""
+    return quote(name, safe="")
+
+
+def to_json(value: Any) -> str:
+    """Return JSON as short as it gets, with text as it is; numbers must be finite."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def storable(text: str | None) -> bool:

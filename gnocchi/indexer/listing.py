@@ -41,19 +41,22 @@ class Order:
 
 def orders(
     sorts: Sequence[tuple[str, str]],
-    columns: Mapping[str, sa.Column[Any]],
-    unique: str,
+    columns: Mapping[str, sa.ColumnElement[Any]],
+    unique: str | tuple[str, ...],
 ) -> list[Order]:
-    """Return the order for (key, direction) pairs, made total by the ``unique`` key.
+    """Return the order for (key, direction) pairs, made total by the ``unique`` key or keys.
 
-    What follows the unique key cannot matter and is left out.
+    What follows when all unique keys have come cannot matter and is left out, and so is a key
+    that came before.
 
     Raises:
         errors.InvalidPagination: a key or a direction is unknown.
     """
     result: list[Order] = []
-    total = False
-    for key, direction in (*sorts, (unique, "asc")):
+    seen: set[str] = set()
+    ends = {unique} if isinstance(unique, str) else set(unique)
+    last = [(unique, "asc")] if isinstance(unique, str) else [(key, "asc") for key in unique]
+    for key, direction in (*sorts, *last):
         if key not in columns:
             raise errors.InvalidPagination(f"Sort key supplied is invalid: {key}")
         if direction not in DIRECTIONS:
@@ -61,10 +64,12 @@ def orders(
                 "Unknown sort direction, must be one of: asc-nullsfirst, asc-nullslast, "
                 "desc-nullsfirst, desc-nullslast"
             )
-        if not total:
+        if key not in seen and not ends <= seen:
             column = columns[key]
-            result.append(Order(column, *DIRECTIONS[direction], nullable=bool(column.nullable)))
-        total = total or key == unique
+            # expressions do not know, so they may be
+            nullable = bool(getattr(column, "nullable", True))
+            result.append(Order(column, *DIRECTIONS[direction], nullable=nullable))
+        seen.add(key)
     return result
 
 
@@ -84,13 +89,23 @@ def order_by(order: Sequence[Order], dialect: str) -> list[sa.ColumnElement[Any]
 
 
 def after(order: Sequence[Order], values: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition that a row comes strictly after one that has these values."""
+    """Return the condition that a row comes strictly after one that has these values.
+
+    The first column is also compared on its own where that excludes rows: databases find the
+    place in an index by that, and not by alternatives.
+    """
     alternatives: list[sa.ColumnElement[bool]] = []
     same: list[sa.ColumnElement[bool]] = []
     for part, value in zip(order, values, strict=True):
         alternatives.append(sa.and_(*same, _later(part, value)))
         same.append(part.column.is_(None) if value is None else part.column == value)
-    return sa.or_(*alternatives)
+    return sa.and_(*_bound(order[0], values[0]), sa.or_(*alternatives))
+
+
+def _bound(part: Order, value: Any) -> list[sa.ColumnElement[bool]]:
+    if value is None or (part.nullable and not part.nulls_first):
+        return []
+    return [part.column <= value if part.descending else part.column >= value]
 
 
 def _later(part: Order, value: Any) -> sa.ColumnElement[bool]:

@@ -5,33 +5,35 @@ Invariants: a metric that was deleted is gone for every function here but ``dele
 transaction; whatever takes many ids needs a number of statements that does not grow with them
 (one for each 10,000).
 
-Resources are not known here yet: ``resource_id`` is a plain value that nothing refers to.
+A metric that belongs to a resource keeps it from being deleted by anything but ``resources``;
+moving metrics from one to another is in ``attachments``.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from gnocchi import errors
-from gnocchi.indexer import listing, policies, tables
+from gnocchi.indexer import conflicts, listing, many, policies, tables, versions
 from gnocchi.indexer.columns import storable
-from gnocchi.indexer.failures import Failure, classify
-from gnocchi.model import ACTIVE, DELETED, Metric
+from gnocchi.indexer.failures import Failure
+from gnocchi.model import ACTIVE, DELETED, Metric, project_of
+from gnocchi.resource_type import GENERIC
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gnocchi.indexer.database import Database
+    from gnocchi.model import Resource
 
 _metrics = tables.metric
-
-_CHUNK = 10_000
+_resources = tables.resource
 
 # Everything a listing can be sorted by or filtered on.
 _LISTED = {
@@ -41,7 +43,10 @@ _LISTED = {
     )
 }  # fmt: skip
 
-_SELECT = sa.select(*_LISTED.values(), policies.VERSION)
+SELECT = sa.select(*_LISTED.values(), policies.VERSION)
+"""What ``fetch`` reads, for conditions and joins."""
+
+_WIDTH = len(_LISTED) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +54,11 @@ class Visibility:
     """What a listing may show: whatever fulfils one of the conditions.
 
     Attributes:
-        creator_suffix: the creator of the metric ends with this text.
-        resource_project: the resource of the metric belongs to this project. There are no
-            resources yet, so this lets nothing through.
+        creator_project: the part of its creator behind the first colon is this.
+        resource_project: its resource belongs to this project.
     """
 
-    creator_suffix: str | None = None
+    creator_project: str | None = None
     resource_project: str | None = None
 
 
@@ -74,6 +78,7 @@ def create_many(db: Database, metrics: Iterable[Metric]) -> None:
 
     Raises:
         errors.NoSuchArchivePolicy: the policy of one does not exist (any more).
+        errors.NoSuchResource: the resource of one does not exist.
         errors.NamedMetricAlreadyExists: the resource of one has a metric of that name.
         errors.Invalid: a name, unit or creator cannot be stored.
     """
@@ -82,10 +87,11 @@ def create_many(db: Database, metrics: Iterable[Metric]) -> None:
         return
     now = time.time_ns()
     rows = [_to_row(metric, now) for metric in wanted]
-    try:
-        db.run(lambda connection: connection.execute(_metrics.insert(), rows))
-    except sa.exc.IntegrityError as error:
-        raise _explain(db, wanted, error) from error
+    conflicts.run(
+        db,
+        lambda connection: connection.execute(_metrics.insert(), rows),
+        lambda failure: (_missing if failure is Failure.FOREIGN_KEY else _taken)(db, wanted),
+    )
 
 
 def delete(db: Database, metric_id: UUID) -> None:
@@ -132,10 +138,10 @@ def expunge(db: Database, ids: Iterable[UUID]) -> None:
     wanted = list(ids)
 
     def work(connection: sa.Connection) -> None:
-        for chunk in _chunks(wanted):
+        for chunk in many.chunks(wanted):
             connection.execute(
                 _metrics.delete().where(
-                    _is_one_of(db, chunk),
+                    many.one_of(db, _metrics.c.id, chunk),
                     _metrics.c.status == DELETED,
                 )
             )
@@ -152,6 +158,7 @@ def _to_row(metric: Metric, now: int) -> dict[str, Any]:
         "id": metric.id,
         "archive_policy_name": metric.archive_policy.name,
         "creator": metric.creator,
+        "creator_project": project_of(metric.creator),
         "resource_id": metric.resource_id,
         "name": metric.name,
         "unit": metric.unit,
@@ -160,21 +167,15 @@ def _to_row(metric: Metric, now: int) -> dict[str, Any]:
     }
 
 
-def _explain(db: Database, wanted: list[Metric], error: sa.exc.IntegrityError) -> Exception:
-    """Find out which of the metrics broke a constraint."""
-    if classify(error) is Failure.FOREIGN_KEY:
-        existing = {policy.name for policy in policies.all(db)}
-        for metric in wanted:
-            if metric.archive_policy.name not in existing:
-                return errors.NoSuchArchivePolicy(metric.archive_policy.name)
-        return error
+def _taken(db: Database, wanted: list[Metric]) -> Exception | None:
+    """Find out which resource has a metric of that name."""
     with db.read() as connection:
         taken = set[tuple[UUID, str]]()
         resources = {m.resource_id for m in wanted if m.resource_id is not None}
-        for chunk in _chunks(sorted(resources)):
+        for chunk in many.chunks(sorted(resources)):
             rows = connection.execute(
                 sa.select(_metrics.c.resource_id, _metrics.c.name).where(
-                    _metrics.c.resource_id.in_(chunk), _metrics.c.name.is_not(None)
+                    many.one_of(db, _metrics.c.resource_id, chunk), _metrics.c.name.is_not(None)
                 )
             )
             taken.update((row.resource_id, row.name) for row in rows)
@@ -184,7 +185,23 @@ def _explain(db: Database, wanted: list[Metric], error: sa.exc.IntegrityError) -
             if key in taken:
                 return errors.NamedMetricAlreadyExists(metric.name)
             taken.add(key)
-    return error
+    return None
+
+
+def _missing(db: Database, wanted: list[Metric]) -> Exception | None:
+    """Find out which policy or resource there is not."""
+    policy = policies.missing(db, (metric.archive_policy.name for metric in wanted))
+    if policy is not None:
+        return policy
+    named = list({m.resource_id for m in wanted if m.resource_id is not None})
+    with db.read() as connection:
+        for chunk in many.chunks(named):
+            query = sa.select(_resources.c.id).where(many.one_of(db, _resources.c.id, chunk))
+            found = set(connection.execute(query).scalars())
+            for resource_id in chunk:
+                if resource_id not in found:
+                    return errors.NoSuchResource(resource_id)
+    return None
 
 
 # ------------------------------------------------------------------ reading
@@ -197,12 +214,33 @@ def get(db: Database, metric_id: UUID) -> Metric:
         errors.NoSuchMetric: there is none, or it has been deleted.
     """
     with db.read() as connection:
-        found = _fetch(
-            db, connection, _SELECT.where(_metrics.c.id == metric_id, _metrics.c.status == ACTIVE)
+        found = fetch(
+            db, connection, SELECT.where(_metrics.c.id == metric_id, _metrics.c.status == ACTIVE)
         )
     if not found:
         raise errors.NoSuchMetric(metric_id)
     return found[0]
+
+
+def get_with_resource(db: Database, metric_id: UUID) -> tuple[Metric, Resource | None]:
+    """Return an active metric and what it belongs to, as generic and without metrics.
+
+    Raises:
+        errors.NoSuchMetric: there is none, or it has been deleted.
+    """
+    source = versions.current(db, GENERIC)
+    query = (
+        SELECT.add_columns(*versions.columns(source, attributes=False))
+        .select_from(_metrics.outerjoin(_resources, _resources.c.id == _metrics.c.resource_id))
+        .where(_metrics.c.id == metric_id, _metrics.c.status == ACTIVE)
+    )
+    with db.read() as connection:
+        row = connection.execute(query).one_or_none()
+        found = [] if row is None else _metrics_from(db, connection, [row])
+    if row is None or not found:
+        raise errors.NoSuchMetric(metric_id)
+    resource = row[_WIDTH:]
+    return found[0], None if resource[0] is None else versions.resource(resource, ())
 
 
 def get_many(db: Database, ids: Iterable[UUID]) -> list[Metric]:
@@ -210,9 +248,9 @@ def get_many(db: Database, ids: Iterable[UUID]) -> list[Metric]:
     wanted = list(dict.fromkeys(ids))
     found: dict[UUID, Metric] = {}
     with db.read() as connection:
-        for chunk in _chunks(wanted):
-            query = _SELECT.where(_is_one_of(db, chunk))
-            for metric in _fetch(db, connection, query):
+        for chunk in many.chunks(wanted):
+            query = SELECT.where(many.one_of(db, _metrics.c.id, chunk))
+            for metric in fetch(db, connection, query):
                 if metric.status == ACTIVE:
                     found[metric.id] = metric
     return [found[metric_id] for metric_id in wanted if metric_id in found]
@@ -249,16 +287,77 @@ def list_(
     conditions = [_matches(name, value) for name, value in filters.items()]
     if "status" not in filters:
         conditions.append(_metrics.c.status == ACTIVE)
-    seen = sa.true() if visible is None else _is_visible(db, visible)
+    ways = _ways(visible)
     with db.read() as connection:
         if marker is not None:
-            conditions.append(_after_marker(connection, order, marker, seen))
-        query = (
-            _SELECT.where(*conditions, seen)
-            .order_by(*listing.order_by(order, db.dialect))
-            .limit(limit)
+            conditions.append(_after_marker(connection, order, marker, ways))
+        parts = [_page(db, conditions, way, order, limit) for way in ways]
+        if not parts:
+            return []
+        return fetch(
+            db, connection, parts[0] if len(parts) == 1 else _merge(db, parts, order, limit)
         )
-        return _fetch(db, connection, query)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A condition by which metrics are seen, and whether few are, as far as one can tell."""
+
+    condition: sa.ColumnElement[bool]
+    selective: bool = False
+
+
+def _ways(visible: Visibility | None) -> list[_Way]:
+    """Return the conditions one of which must be fulfilled; a metric fulfils one at the most.
+
+    Each on its own can be answered from an index, and both at once cannot.
+    """
+    if visible is None:
+        return [_Way(sa.true())]
+    ways: list[_Way] = []
+    creator, owner = visible.creator_project, visible.resource_project
+    # A text that cannot be stored is that of no row, and some drivers refuse to ask.
+    if creator is not None and storable(creator):
+        ways.append(_Way(_metrics.c.creator_project == creator))
+    if owner is not None and storable(owner):
+        owned = sa.select(_resources.c.id).where(_resources.c.project_id == owner)
+        belongs: sa.ColumnElement[bool] = _metrics.c.resource_id.in_(owned)
+        others = _metrics.c.creator_project.is_distinct_from(creator)
+        ways.append(_Way(sa.and_(belongs, others) if ways else belongs, selective=True))
+    return ways
+
+
+def _page(
+    db: Database,
+    conditions: Sequence[sa.ColumnElement[bool]],
+    way: _Way,
+    order: Sequence[listing.Order],
+    limit: int,
+) -> sa.Select[Any]:
+    """Return the first rows of what is seen by one way."""
+    chosen = SELECT.where(*conditions, way.condition)
+    if way.selective and db.postgresql:
+        # PostgreSQL would rather read all metrics in order until it has met enough of the few:
+        # 1.1 s instead of 26 ms for one project of a hundred. An offset keeps it from mixing the
+        # order into the condition. A project that owns half of 500,000 pays 0.2 s for it.
+        inner = chosen.offset(0).subquery()
+        order = _within(inner, order)
+        chosen = sa.select(inner)
+    return chosen.order_by(*listing.order_by(order, db.dialect)).limit(limit)
+
+
+def _merge(
+    db: Database, parts: Sequence[sa.Select[Any]], order: Sequence[listing.Order], limit: int
+) -> sa.Select[Any]:
+    """Return the first rows of several pages of the same order."""
+    # SQLite orders and cuts the whole of a union only, so each part is a subquery.
+    merged = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()
+    by = listing.order_by(_within(merged, order), db.dialect)
+    return sa.select(merged).order_by(*by).limit(limit)
+
+
+def _within(rows: sa.Subquery, order: Sequence[listing.Order]) -> list[listing.Order]:
+    return [replace(part, column=rows.c[str(part.column.key)]) for part in order]
 
 
 def identities(db: Database, ids: Sequence[bytes]) -> dict[bytes, tuple[str | None, str]]:
@@ -270,7 +369,7 @@ def identities(db: Database, ids: Sequence[bytes]) -> dict[bytes, tuple[str | No
     found: dict[bytes, tuple[str | None, str]] = {}
     unhex = bytes.fromhex
     with db.read() as connection:
-        for chunk in _chunks(ids):
+        for chunk in many.chunks(ids):
             rows = _identity_rows(db, connection, [metric_id.hex() for metric_id in chunk])
             for digits, creator, policy, status in rows:
                 if status == ACTIVE:
@@ -295,18 +394,6 @@ def _identity_rows(db: Database, connection: sa.Connection, ids: list[str]) -> A
     return connection.exec_driver_sql(select + "IN ('" + "','".join(ids) + "')")
 
 
-def _is_one_of(db: Database, chunk: Sequence[UUID]) -> sa.ColumnElement[bool]:
-    """Match any of these ids, which are one parameter where the database can do that."""
-    ids = [metric_id.hex for metric_id in chunk]
-    if db.sqlite:
-        every = sa.func.json_each(json.dumps(ids)).table_valued("value")
-        return sa.type_coerce(_metrics.c.id, sa.String).in_(sa.select(every.c.value))
-    if db.postgresql:
-        array = sa.cast(sa.literal("{" + ",".join(ids) + "}", sa.String), sa.ARRAY(sa.Uuid))
-        return sa.type_coerce(_metrics.c.id, sa.Uuid) == sa.any_(array)
-    return sa.type_coerce(_metrics.c.id, sa.String).in_(ids)
-
-
 def _matches(name: str, value: Any) -> sa.ColumnElement[bool]:
     column = _LISTED[name]
     if value is None:
@@ -317,48 +404,39 @@ def _matches(name: str, value: Any) -> sa.ColumnElement[bool]:
     return matches
 
 
-def _is_visible(db: Database, visible: Visibility) -> sa.ColumnElement[bool]:
-    # No LIKE: wildcards need no quoting then, and SQLite's ignores case.
-    suffix = visible.creator_suffix
-    if suffix is None or not storable(suffix):
-        return sa.false()
-    creator = _metrics.c.creator
-    end: sa.ColumnElement[str] = (
-        sa.func.substr(creator, -len(suffix), type_=sa.String)
-        if db.sqlite
-        else sa.func.right(creator, len(suffix), type_=sa.String)
-    )
-    return end == suffix
-
-
 def _after_marker(
     connection: sa.Connection,
     order: Sequence[listing.Order],
     marker: UUID,
-    seen: sa.ColumnElement[bool],
+    ways: Sequence[_Way],
 ) -> sa.ColumnElement[bool]:
     # A marker that may not be seen is as good as none: its place would tell its values.
     row = connection.execute(
-        sa.select(*(part.column for part in order)).where(_metrics.c.id == marker, seen)
+        sa.select(*(part.column for part in order)).where(
+            _metrics.c.id == marker, sa.or_(sa.false(), *(way.condition for way in ways))
+        )
     ).one_or_none()
     if row is None:
         raise errors.InvalidPagination(f"Invalid marker: `{marker}'")
     return listing.after(order, list(row))
 
 
-def _fetch(db: Database, connection: sa.Connection, query: sa.Select[Any]) -> list[Metric]:
-    rows = connection.execute(query).all()
+def fetch(db: Database, connection: sa.Connection, query: sa.Select[Any]) -> list[Metric]:
+    """Return the metrics that a query on ``SELECT`` finds."""
+    return _metrics_from(db, connection, connection.execute(query).all())
+
+
+def _metrics_from(
+    db: Database, connection: sa.Connection, rows: Sequence[sa.Row[Any]]
+) -> list[Metric]:
     if not rows:
         return []
     known = policies.cached(db, connection, rows[0].policies_version)
     # A policy that is missing was deleted since, which takes that the metric was expunged.
     return [
         Metric(metric_id, known[policy], creator, name, unit, resource_id, status)
-        for metric_id, name, unit, creator, policy, resource_id, status, _version in rows
+        for metric_id, name, unit, creator, policy, resource_id, status in (
+            row[: _WIDTH - 1] for row in rows
+        )
         if policy in known
     ]
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

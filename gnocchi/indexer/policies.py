@@ -97,6 +97,15 @@ def cached(db: Database, connection: sa.Connection, version: int) -> dict[str, A
     return known[1]
 
 
+def missing(db: Database, names: Iterable[str]) -> errors.NoSuchArchivePolicy | None:
+    """Return the error about the first of the names that is of no policy, if there is one."""
+    existing = {policy.name for policy in all(db)}
+    for name in names:
+        if name not in existing:
+            return errors.NoSuchArchivePolicy(name)
+    return None
+
+
 def update(db: Database, policy: ArchivePolicy) -> None:
     """Replace everything but the name and the methods of a policy.
 

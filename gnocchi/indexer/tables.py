@@ -1,11 +1,14 @@
 """The schema as it is today. How it came about is in ``alembic/versions``; a test compares both.
 
-Times are nanoseconds and hashes unsigned 32-bit numbers, all in BIGINT columns. ``state`` holds
-numbers that only grow; a process whose copies carry the same number is up to date:
+Times are nanoseconds (those of resources: microseconds) and hashes unsigned 32-bit numbers, all in
+BIGINT columns. ``state`` holds numbers that only grow; a process whose copies carry the same number
+is up to date:
 
 * ``catalog``: sequence number of the newest change of ``segment``;
 * ``deletions``: metrics deleted so far;
-* ``policies``: changes of archive policies and their rules.
+* ``links``: times that a metric lost its resource, or its name there, without being deleted;
+* ``policies``: changes of archive policies and their rules;
+* ``resource_types``: changes of resource types.
 
 A row of ``segment`` is kept twice, as columns with a checksum and as the text ``copy`` with a
 checksum of its own (see ``catalog``). Nothing here knows a query.
@@ -17,7 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gnocchi.indexer.columns import Id, Json, Name
+from gnocchi.indexer.columns import Attributes, Id, Json, Name
 
 # MySQL: tables of other engines have no transactions. PostgreSQL and SQLite ignore these.
 OPTIONS: dict[str, Any] = {
@@ -28,7 +31,12 @@ OPTIONS: dict[str, Any] = {
 
 CATALOG = "catalog"
 DELETIONS = "deletions"
+LINKS = "links"
 POLICIES = "policies"
+RESOURCE_TYPES = "resource_types"
+
+# The resource type that always exists.
+GENERIC = "generic"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -66,6 +74,89 @@ archive_policy_rule = sa.Table(
     **OPTIONS,
 )
 
+resource_type = sa.Table(
+    "resource_type",
+    metadata,
+    sa.Column("name", Name(), primary_key=True),
+    sa.Column("attributes", Json, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+
+def _versioned() -> list[sa.Column[Any]]:
+    """What a version of a resource has, beside its id and its type."""
+    return [
+        sa.Column("creator", Name()),
+        # The part of the creator behind its first colon: what tenants are told apart by.
+        sa.Column("creator_project", Name()),
+        sa.Column("original_resource_id", Name(289), nullable=False),
+        sa.Column("user_id", Name()),
+        sa.Column("project_id", Name()),
+        sa.Column("started_at", sa.BigInteger, nullable=False),
+        sa.Column("ended_at", sa.BigInteger),
+        sa.Column("revision_start", sa.BigInteger, nullable=False),
+        sa.Column("attributes", Attributes, nullable=False),
+    ]
+
+
+# Pages are ordered by (revision_start, started_at, id) unless somebody asks for another order.
+resource = sa.Table(
+    "resource",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column(
+        "type",
+        Name(),
+        sa.ForeignKey(resource_type.c.name, ondelete="RESTRICT"),
+        nullable=False,
+    ),
+    *_versioned(),
+    sa.Index(None, "revision_start", "started_at", "id"),
+    sa.Index(None, "type", "revision_start", "started_at", "id"),
+    sa.Index(None, "project_id", "revision_start"),
+    sa.Index(None, "creator", "revision_start"),
+    sa.Index(None, "creator_project", "revision_start"),
+    sa.Index(None, "original_resource_id"),
+    sa.Index(None, "started_at"),
+    sa.Index(None, "ended_at"),
+    **OPTIONS,
+)
+
+# What resources were before they changed; the last version of a resource is not here.
+resource_history = sa.Table(
+    "resource_history",
+    metadata,
+    sa.Column(
+        "revision",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    sa.Column("id", Id, sa.ForeignKey(resource.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("type", Name(), nullable=False),
+    sa.Column("revision_end", sa.BigInteger, nullable=False),
+    *_versioned(),
+    sa.Index(None, "id", "revision_start"),
+    sa.Index(None, "revision_start", "started_at", "id", "revision"),
+    sa.Index(None, "type", "revision_start", "started_at", "id", "revision"),
+    sa.Index(None, "project_id", "revision_start"),
+    sa.Index(None, "creator_project", "revision_start"),
+    # numbers of revisions are never used again
+    sqlite_autoincrement=True,
+    **OPTIONS,
+)
+
+for _table in (resource, resource_history):
+    # Finds an attribute of any name by its value; the others have nothing of the kind.
+    sa.Index(
+        None,
+        _table.c.attributes,
+        postgresql_using="gin",
+        postgresql_ops={"attributes": "jsonb_path_ops"},
+    ).ddl_if(dialect="postgresql")
+
 # The id follows in the indexes because pages of a filtered listing are ordered by it.
 metric = sa.Table(
     "metric",
@@ -78,7 +169,8 @@ metric = sa.Table(
         nullable=False,
     ),
     sa.Column("creator", Name()),
-    sa.Column("resource_id", Id),
+    sa.Column("creator_project", Name()),
+    sa.Column("resource_id", Id, sa.ForeignKey(resource.c.id, ondelete="RESTRICT")),
     sa.Column("name", Name()),
     sa.Column("unit", Name(31)),
     sa.Column("status", sa.String(6), nullable=False),
@@ -86,6 +178,7 @@ metric = sa.Table(
     sa.UniqueConstraint("resource_id", "name"),
     sa.Index(None, "archive_policy_name", "id"),
     sa.Index(None, "creator", "id"),
+    sa.Index(None, "creator_project", "id"),
     sa.Index(None, "name", "id"),
     sa.Index(None, "status", "id"),
     **OPTIONS,

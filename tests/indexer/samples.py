@@ -6,9 +6,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from gnocchi.archive_policy import ArchivePolicy, Change, Definition
-from gnocchi.indexer import policies
+from gnocchi.indexer import policies, resources
 from gnocchi.indexer.catalog import Segment
-from gnocchi.model import Metric
+from gnocchi.model import Metric, Resource
 
 if TYPE_CHECKING:
     from gnocchi.indexer.database import Database
@@ -47,6 +47,27 @@ def metric(archive_policy: ArchivePolicy, **changes: Any) -> Metric:
         "resource_id": None,
     }
     return Metric(archive_policy=archive_policy, **(values | changes))
+
+
+def resource(**changes: Any) -> Resource:
+    """A generic resource of a random id; times are microseconds with many digits."""
+    values: dict[str, Any] = {
+        "id": uuid.uuid4(),
+        "type": "generic",
+        "creator": "user:project",
+        "original_resource_id": "web 01",
+        "user_id": None,
+        "project_id": None,
+        "started_at": 1_700_000_000_123_456,
+        "ended_at": None,
+        "revision_start": 1_700_000_001_654_321,
+    }
+    return Resource(**(values | changes))
+
+
+def stored_resource(db: Database, **changes: Any) -> Resource:
+    """A resource that the database holds."""
+    return resources.create(db, resource(**changes))
 
 
 def segment(name: str = "segment-1", **changes: Any) -> Segment:

@@ -43,7 +43,7 @@ def names(found: list[Any]) -> list[str | None]:
 
 def test_metric_comes_back_as_it_was_stored(database: Database) -> None:
     policy = samples.stored_policy(database)
-    resource = uuid.uuid4()
+    resource = samples.stored_resource(database).id
     for values in (
         {"resource_id": resource},
         {"creator": None, "name": None, "unit": None},
@@ -68,6 +68,28 @@ def test_metric_of_a_missing_policy_is_refused(database: Database) -> None:
         metrics.create(database, metric)
 
 
+def test_metric_of_a_missing_resource_is_refused(database: Database) -> None:
+    policy = samples.stored_policy(database)
+    there, missing = samples.stored_resource(database).id, uuid.uuid4()
+    batch = [samples.metric(policy, resource_id=i) for i in (there, missing)]
+    with pytest.raises(errors.NoSuchResource, match=f"Resource {missing} does not exist"):
+        metrics.create_many(database, batch)
+    assert metrics.list_(database, filters={}, limit=9) == []
+
+
+def test_metric_is_read_together_with_its_resource(database: Database) -> None:
+    policy = samples.stored_policy(database)
+    resource = samples.stored_resource(database, project_id="p", ended_at=1_800_000_000_000_001)
+    attached = samples.metric(policy, resource_id=resource.id)
+    alone = samples.metric(policy)
+    metrics.create_many(database, [attached, alone])
+    assert metrics.get_with_resource(database, attached.id) == (attached, resource)
+    assert metrics.get_with_resource(database, alone.id) == (alone, None)
+    metrics.delete(database, alone.id)
+    with pytest.raises(errors.NoSuchMetric):
+        metrics.get_with_resource(database, alone.id)
+
+
 @pytest.mark.parametrize("field", ["name", "unit", "creator"])
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_text_that_cannot_be_stored_is_refused(database: Database, field: str, text: str) -> None:
@@ -78,13 +100,14 @@ def test_text_that_cannot_be_stored_is_refused(database: Database, field: str, t
 
 def test_resource_has_one_metric_of_a_name(database: Database) -> None:
     policy = samples.stored_policy(database)
-    resource = uuid.uuid4()
+    resource = samples.stored_resource(database).id
     metrics.create(database, samples.metric(policy, resource_id=resource))
     with pytest.raises(errors.NamedMetricAlreadyExists, match="Named metric cpu already exists"):
         metrics.create(database, samples.metric(policy, resource_id=resource))
     for name in ("CPU", "cpu ", "cpu\N{COMBINING ACUTE ACCENT}"):
         metrics.create(database, samples.metric(policy, resource_id=resource, name=name))
-    metrics.create(database, samples.metric(policy, resource_id=uuid.uuid4()))
+    other = samples.stored_resource(database).id
+    metrics.create(database, samples.metric(policy, resource_id=other))
 
 
 def test_metrics_without_resource_may_share_a_name(database: Database) -> None:
@@ -96,7 +119,7 @@ def test_metrics_without_resource_may_share_a_name(database: Database) -> None:
 
 def test_many_metrics_are_stored_all_or_none(database: Database) -> None:
     policy = samples.stored_policy(database)
-    resource = uuid.uuid4()
+    resource = samples.stored_resource(database).id
     first = samples.metric(policy, resource_id=resource, name="taken")
     metrics.create_many(database, [first])
     metrics.create_many(database, [])
@@ -138,12 +161,12 @@ def test_delete_counts_in_the_state_and_failures_do_not(database: Database) -> N
     metrics.delete(database, metric.id)
     with pytest.raises(errors.NoSuchMetric):
         metrics.delete(database, metric.id)
-    assert catalog.state(database) == (0, 1, 1)
+    assert catalog.state(database) == (0, 1, 1, 0, 0)
 
 
 def test_name_of_a_deleted_metric_is_free_again(database: Database) -> None:
     policy = samples.stored_policy(database)
-    resource = uuid.uuid4()
+    resource = samples.stored_resource(database).id
     for _ in range(3):
         metric = samples.metric(policy, resource_id=resource)
         metrics.create(database, metric)
@@ -250,6 +273,7 @@ def test_more_ids_than_one_statement_takes(database: Database) -> None:
 )
 def test_filters(database: Database, filters: dict[str, Any], expected: list[str]) -> None:
     policy, other = samples.stored_policy(database), samples.stored_policy(database, "other")
+    samples.stored_resource(database, id=uuid.UUID(int=77))
     plain: dict[str, Any] = {"unit": None, "creator": "u:p"}
     stored = [
         samples.metric(policy, id=uuid.UUID(int=1), name="a", unit="s", creator=None),
@@ -268,26 +292,45 @@ def test_filters(database: Database, filters: dict[str, Any], expected: list[str
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
-        (None, ["a", "b", "c", "d", "e", "f"]),
-        (Visibility(creator_suffix=":p"), ["a"]),
-        (Visibility(creator_suffix=":P"), ["b"]),
-        (Visibility(creator_suffix=":p%"), ["c"]),
-        (Visibility(creator_suffix=":p_"), []),
-        (Visibility(creator_suffix="%"), ["c"]),
-        (Visibility(creator_suffix=":ü𝓁"), ["d"]),
-        (Visibility(creator_suffix=":p "), ["e"]),
-        (Visibility(creator_suffix=":\0"), []),
-        (Visibility(creator_suffix="a long text that ends with :p"), []),
+        (None, ["a", "b", "c", "d", "e", "f", "g"]),
+        (Visibility(creator_project="p"), ["a", "g"]),
+        (Visibility(creator_project="P"), ["b"]),
+        (Visibility(creator_project="p%"), ["c"]),
+        (Visibility(creator_project="p_"), []),
+        (Visibility(creator_project="%"), []),
+        (Visibility(creator_project="ü𝓁"), ["d"]),
+        (Visibility(creator_project="p "), ["e"]),
+        (Visibility(creator_project="p\0"), []),
+        (Visibility(creator_project=""), []),
         (Visibility(), []),
-        (Visibility(resource_project="p"), []),
+        (Visibility(resource_project="p"), ["e", "f", "g"]),
+        (Visibility(resource_project="P"), []),
+        (Visibility(resource_project="p\0"), []),
+        (Visibility(creator_project="p", resource_project="p"), ["a", "e", "f", "g"]),
+        (Visibility(creator_project="p\0", resource_project="p"), ["e", "f", "g"]),
     ],
 )
 def test_visibility(database: Database, visible: Visibility | None, expected: list[str]) -> None:
-    """A tenant sees what its own creators made: the end of the text matches exactly."""
+    """A tenant sees what its own creators made and what belongs to its resources, each once."""
     policy = samples.stored_policy(database)
-    creators = {"a": "u:p", "b": "u:P", "c": "u:p%", "d": "u:ü𝓁", "e": "u:p ", "f": None}
+    own = samples.stored_resource(database, project_id="p").id
+    foreign = samples.stored_resource(database, project_id="q").id
+    creators = {
+        "g": "v:p",
+        "a": "u:p",
+        "b": "u:P",
+        "c": "u:p%",
+        "d": "u:ü𝓁",
+        "e": "u:p ",
+        "f": None,
+    }
+    owners = {"d": foreign, "e": own, "f": own, "g": own}
     metrics.create_many(
-        database, [samples.metric(policy, name=n, creator=c) for n, c in creators.items()]
+        database,
+        [
+            samples.metric(policy, name=name, creator=creator, resource_id=owners.get(name))
+            for name, creator in creators.items()
+        ],
     )
     found = metrics.list_(database, filters={}, visible=visible, limit=9, sorts=[("name", "asc")])
     assert names(found) == expected
@@ -298,7 +341,7 @@ def test_marker_of_another_tenant_is_unknown(database: Database) -> None:
     foreign = samples.metric(policy, creator="u:other")
     metrics.create(database, foreign)
     with pytest.raises(errors.InvalidPagination):
-        metrics.list_(database, filters={}, visible=Visibility(":p"), limit=9, marker=foreign.id)
+        metrics.list_(database, filters={}, visible=Visibility("p"), limit=9, marker=foreign.id)
 
 
 def test_unknown_marker(database: Database) -> None:
@@ -372,6 +415,8 @@ def test_pages_join_to_the_whole_listing(
 ) -> None:
     """Equal and null values at the border of two pages neither repeat nor get lost."""
     policies = [samples.stored_policy(database, name) for name in ("low", "high")]
+    for i in (1, 6, 11):
+        samples.stored_resource(database, id=uuid.UUID(int=i))
     stored = [
         samples.metric(
             policies[i % 2],
@@ -388,6 +433,45 @@ def test_pages_join_to_the_whole_listing(
     joined: list[Any] = []
     marker = None
     while page := metrics.list_(database, filters={}, limit=limit, sorts=sorts, marker=marker):
+        joined += page
+        marker = page[-1].id
+    assert joined == whole
+
+
+@pytest.mark.parametrize(
+    "sorts",
+    [[], [("name", "desc")], [("unit", "asc-nullsfirst"), ("resource_id", "desc")]],
+    ids=str,
+)
+def test_pages_of_a_tenant_join_to_the_whole_listing(
+    database: Database, sorts: list[tuple[str, str]]
+) -> None:
+    """What is seen for one reason and what is seen for the other come in one order."""
+    policy = samples.stored_policy(database)
+    owned = [samples.stored_resource(database, project_id=name).id for name in ("p", "q")]
+    stored = [
+        samples.metric(
+            policy,
+            name=f"{i % 3} {i}",
+            unit=(None, "s")[i // 3 % 2],
+            creator=("u:p", "u:q")[i % 2],
+            resource_id=(None, *owned)[i // 2 % 3],
+        )
+        for i in range(24)
+    ]
+    metrics.create_many(database, stored)
+    visible = Visibility(creator_project="p", resource_project="p")
+    whole = [
+        metric
+        for metric in metrics.list_(database, filters={}, limit=99, sorts=sorts)
+        if metric.creator == "u:p" or metric.resource_id == owned[0]
+    ]
+    assert len(whole) == 16
+    joined: list[Any] = []
+    marker = None
+    while page := metrics.list_(
+        database, filters={}, limit=3, sorts=sorts, marker=marker, visible=visible
+    ):
         joined += page
         marker = page[-1].id
     assert joined == whole

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from gnocchi import errors
@@ -17,7 +19,7 @@ from gnocchi.indexer.upgrade import VERSION_TABLE
 from tests.indexer import samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_check_fails_before_and_succeeds_after_the_upgrade(empty: Database) -> N
 
 
 def test_state_starts_with_zeros(database: Database) -> None:
-    assert catalog.state(database) == (0, 0, 0)
+    assert catalog.state(database) == (0, 0, 0, 0, 0)
 
 
 def test_second_upgrade_keeps_everything(database: Database) -> None:
@@ -71,7 +73,7 @@ def test_upgrades_at_the_same_time_all_succeed(empty: Database) -> None:
         process.join(60)
         assert process.exitcode == 0
     empty.check()
-    assert catalog.state(empty) == (0, 0, 0)
+    assert catalog.state(empty) == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["metric", "archive_policy", "alembic_version", "customers"])
@@ -84,6 +86,46 @@ def test_foreign_tables_are_refused_and_left_alone(empty: Database, name: str) -
     with pytest.raises(errors.Misconfigured, match="gnocchi-upgrade"):
         empty.check()
     assert table_names(empty) == {name}
+
+
+def test_metrics_of_the_first_version_are_kept(empty: Database) -> None:
+    """They lose resources that were none, and learn the project of their creator."""
+    upgrade_to(empty, "a1c40e52")
+    creators = {"a": "u:p:q", "b": "u", "c": None, "d": "u:", "e": ":p"}
+    with empty.write() as connection:
+        connection.exec_driver_sql("INSERT INTO archive_policy VALUES ('low', 0, '[]', '[]', '[]')")
+        for number, (name, creator) in enumerate(creators.items(), 1):
+            identity = f"{number:032x}"
+            connection.execute(
+                sa.text(
+                    "INSERT INTO metric (id, archive_policy_name, creator, resource_id, name, "
+                    "status, created_at) VALUES (:id, 'low', :creator, :id, :name, 'active', 0)"
+                ),
+                {"id": identity, "creator": creator, "name": name},
+            )
+    empty.upgrade()
+    empty.check()
+    with empty.read() as connection:
+        table = tables.metric
+        rows = connection.execute(
+            sa.select(table.c.name, table.c.creator, table.c.creator_project, table.c.resource_id)
+        ).all()
+    assert {row.name: row.creator for row in rows} == creators
+    projects = {row.name: row.creator_project for row in rows}
+    assert projects == {"a": "p:q", "b": None, "c": None, "d": "", "e": "p"}
+    assert {row.resource_id for row in rows} == {None}
+
+
+def upgrade_to(db: Database, version: str) -> None:
+    """Make the tables of an earlier version."""
+    with db.write() as connection:
+        config = Config()
+        config.set_main_option("script_location", "gnocchi.indexer:alembic")
+        config.set_main_option("path_separator", "os")
+        config.attributes.update(
+            connection=connection, version_table=VERSION_TABLE, transactional=not db.mysql
+        )
+        command.upgrade(config, version)
 
 
 def test_schema_of_a_newer_version_is_refused(own: Database) -> None:
@@ -107,6 +149,15 @@ def test_first_upgrade_that_was_killed_half_way_is_done_again(own: Database) -> 
     assert table_names(own) == {*tables.metadata.tables, VERSION_TABLE}
 
 
+def belongs_to(db: Database) -> Callable[..., bool]:
+    """Leave out indexes that only PostgreSQL has."""
+
+    def included(_item: object, name: str | None, kind: str, *_rest: object) -> bool:
+        return not (kind == "index" and str(name).endswith("_attributes")) or db.postgresql
+
+    return included
+
+
 def test_tables_are_what_the_migrations_make(database: Database) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(
@@ -115,6 +166,7 @@ def test_tables_are_what_the_migrations_make(database: Database) -> None:
                 "compare_type": True,
                 "compare_server_default": True,
                 "version_table": VERSION_TABLE,
+                "include_object": belongs_to(database),
             },
         )
         assert compare_metadata(context, tables.metadata) == []
@@ -127,7 +179,10 @@ def test_comparison_notices_a_column_that_is_missing(database: Database) -> None
         table.to_metadata(other)
     other.tables["metric"].append_column(sa.Column("colour", sa.String(5)))
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        context = MigrationContext.configure(
+            connection,
+            opts={"version_table": VERSION_TABLE, "include_object": belongs_to(database)},
+        )
         assert [change[0] for change in compare_metadata(context, other)] == ["add_column"]
 
 
