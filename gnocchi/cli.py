@@ -46,6 +46,11 @@ UPGRADE_OPTIONS = [
         default=False,
         help="Do not create archive policies and a rule where there are none.",
     ),
+    cfg.BoolOpt(
+        "create-legacy-resource-types",
+        default=False,
+        help="Create the resource types that OpenStack's services expected of old releases.",
+    ),
     cfg.IntOpt(
         "sacks-number",
         default=16,

@@ -93,8 +93,15 @@ API_OPTIONS: list[cfg.Opt] = [
     cfg.StrOpt(
         "auth_mode",
         default="basic",
-        help="How requests are authenticated: basic or remoteuser. Basic does not check "
-        "passwords: anybody who reaches the port may be administrator.",
+        help="How requests are authenticated: basic, remoteuser, or keystone, which takes its "
+        "options from [keystone_authtoken]. Basic does not check passwords: anybody who reaches "
+        "the port may be administrator.",
+    ),
+    cfg.StrOpt(
+        "paste_config",
+        default="api-paste.ini",
+        help="PasteDeploy file that says how the API is put together, searched for where "
+        "configuration files are; one that comes with the program is used when there is none.",
     ),
     cfg.StrOpt(
         "host",
@@ -275,15 +282,11 @@ OPTIONS: list[tuple[str, list[cfg.Opt]]] = [
 
 #: Options of older releases that are accepted, reported and otherwise ignored.
 REMOVED: dict[str, dict[str, str]] = {
-    "DEFAULT": {
-        "create_legacy_resource_types": "there are no legacy resource types to create",
-    },
     "api": {
-        "paste_config": "the API is not put together by PasteDeploy",
         "uwsgi_path": "gnocchi-api serves HTTP by itself",
         "uwsgi_mode": "gnocchi-api serves HTTP by itself",
         "pecan_debug": "it exposed internals to clients",
-        "middlewares": "the API is not put together by configuration",
+        "middlewares": "the paste file says how the API is put together",
     },
     "metricd": {"worker_sync_rate": "workers look at their group by themselves"},
     "storage": {

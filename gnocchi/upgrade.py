@@ -7,12 +7,13 @@ A database with tables of another program is refused before anything is changed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 from typing import TYPE_CHECKING
 
-from gnocchi import archive_policy, errors, logs, service, startup
-from gnocchi.indexer import catalog, policies
+from gnocchi import archive_policy, errors, logs, resource_type, service, startup
+from gnocchi.indexer import catalog, policies, resource_types
 
 if TYPE_CHECKING:
     from gnocchi.config import Configuration
@@ -54,6 +55,10 @@ def run(conf: Configuration, *, attempts: int) -> None:
             startup.until_available(
                 lambda: create_policies(db, conf), attempts=1 if db.sqlite else attempts
             )
+        if conf.create_legacy_resource_types:
+            startup.until_available(
+                lambda: create_legacy_resource_types(db), attempts=1 if db.sqlite else attempts
+            )
     finally:
         db.close()
 
@@ -75,6 +80,18 @@ def create_policies(db: Database, conf: Configuration) -> None:
     rule = archive_policy.ArchivePolicyRule(*archive_policy.DEFAULT_RULE)
     if policies.seed(db, chosen, [rule]):
         LOG.info("Created archive policies %s", ", ".join(policy.name for policy in chosen))
+
+
+def create_legacy_resource_types(db: Database) -> None:
+    """Create the resource types of old releases; those that exist are left alone."""
+    db.check()
+    existing = {kind.name for kind in resource_types.list_(db)}
+    for kind in resource_type.LEGACY:
+        if kind.name not in existing:
+            # another host may be at it too
+            with contextlib.suppress(errors.AlreadyExists):
+                resource_types.create(db, kind)
+                LOG.info("Created resource type %s", kind.name)
 
 
 def _patience(conf: Configuration, group: str, attempts: int) -> int:

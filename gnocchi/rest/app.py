@@ -1,9 +1,10 @@
 """The API as one WSGI application.
 
-`build` puts the tree of URLs together and wraps it. From the outside in: CORS and proxy headers
-(only when configured), ``OPTIONS`` and ``/healthcheck``, then Pecan with the routing of this
-package. Pecan's guesses are turned off: it neither reads bodies or parameters nor renders
-anything, because both would cost more than the measures a body holds and know other errors.
+`build` puts everything together. From the outside in: CORS and proxy headers (only when
+configured), ``OPTIONS``, what the paste file says (see ``pipelines``), and innermost Pecan with
+the routing of this package. Pecan's guesses are turned off: it neither reads bodies or parameters
+nor renders anything, because both would cost more than the measures a body holds and know other
+errors.
 
 Every request gets an answer: an exception that nobody foresaw becomes a 500 with a body, and is
 logged.
@@ -15,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from oslo_config import cfg
-from oslo_middleware import cors, healthcheck, http_proxy_to_wsgi
+from oslo_middleware import cors, http_proxy_to_wsgi
 from pecan.core import PecanBase
 from pecan.hooks import PecanHook
 
@@ -24,11 +25,16 @@ from gnocchi.rest import (
     archive_policy_rules,
     auth,
     batch,
+    batch_resources,
     capabilities,
     errors,
     metrics,
     negotiation,
+    pipelines,
+    resource_types,
+    resources,
     root,
+    search,
     status,
 )
 from gnocchi.rest.errors import Refused
@@ -38,7 +44,7 @@ from gnocchi.rest.responses import Response
 from gnocchi.rest.routing import Api, Branch, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from gnocchi.rest.routing import Node
@@ -51,12 +57,10 @@ def build(services: Services) -> WSGIApplication:
     """Return the application over connected services.
 
     Raises:
-        Misconfigured: the authentication mode does not exist.
+        Misconfigured: the authentication mode does not exist, or a file cannot be used.
     """
     conf = services.conf
-    api = Api(services, Policies(conf))
-    application: Any = Application(tree(api), auth.mode(conf.api.auth_mode), conf)
-    application = Front(application, conf)
+    application: Any = Front(pipelines.load(Api(services, Policies(conf))))
     if conf.api.enable_proxy_headers_parsing:
         # The middleware has an option of its own for the same thing.
         options = cfg.ConfigOpts()
@@ -68,22 +72,53 @@ def build(services: Services) -> WSGIApplication:
     return Guard(application)
 
 
-def tree(api: Api) -> Node:
-    """Return the root of all URLs."""
-    version_1: dict[str, Node] = {
+def app_factory(
+    global_conf: Mapping[str, Any], root: str | None = None, **_options: str
+) -> WSGIApplication:
+    """Build one of the applications of a paste file.
+
+    Args:
+        global_conf: the defaults of the file, which nothing here depends on.
+        root: what it serves: a key of `pipelines.ROOTS`.
+    """
+    if root not in pipelines.ROOTS:
+        raise LookupError(f"There is no root {root}")
+    assembly = pipelines.current()
+    kind = pipelines.ROOTS[root]
+    application: WSGIApplication = Application(
+        tree(assembly.api, kind), assembly.mode, assembly.conf
+    )
+    return Unmounted(application) if kind == pipelines.VERSION_1 else application
+
+
+def tree(api: Api, kind: str = pipelines.EVERYTHING) -> Node:
+    """Return the root of all URLs, or of those that an application serves."""
+    if kind == pipelines.VERSIONS:
+        return root.Versions(api, {})
+    collections: dict[str, Node] = {
         "archive_policy": archive_policies.ArchivePolicies(api),
         "archive_policy_rule": archive_policy_rules.ArchivePolicyRules(api),
         "batch": Branch(
             api,
             {
                 "metrics": Branch(api, {"measures": batch.MetricsMeasures(api)}),
+                "resources": Branch(
+                    api,
+                    {"metrics": Branch(api, {"measures": batch_resources.ResourcesMeasures(api)})},
+                ),
             },
         ),
         "capabilities": capabilities.Capabilities(api),
         "metric": metrics.Metrics(api),
+        "resource": resources.Types(api),
+        "resource_type": resource_types.ResourceTypes(api),
+        "search": Branch(api, {"resource": search.Types(api)}),
         "status": status.Status(api),
     }
-    return root.Versions(api, {"v1": root.Version1(api, version_1)})
+    children: dict[str, Node] = {"v1": root.Version1(api, collections)}
+    if kind == pipelines.VERSION_1:
+        return Branch(api, children)
+    return root.Versions(api, children)
 
 
 class Application(PecanBase):  # type: ignore[misc]
@@ -157,19 +192,31 @@ class _Unanswered(Response):
         super().__init__("500 Internal Server Error")
 
 
-class Front:
-    """What is answered without the API: ``OPTIONS`` and ``/healthcheck``."""
+class Unmounted:
+    """Undoes the mounting below ``/v1``, so that all addresses start at the same place."""
 
-    def __init__(self, application: WSGIApplication, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, application: WSGIApplication) -> None:
         self._application = application
-        self._healthcheck = healthcheck.Healthcheck(None, conf)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Move the last segment of the mount point back to the path."""
+        outer, slash, mounted = environ["SCRIPT_NAME"].rpartition("/")
+        if slash:
+            environ["SCRIPT_NAME"] = outer
+            environ["PATH_INFO"] = slash + mounted + environ["PATH_INFO"]
+        return self._application(environ, start_response)
+
+
+class Front:
+    """What is answered whatever the paste file says: ``OPTIONS``, also without credentials."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or pass on."""
         if environ["REQUEST_METHOD"] == "OPTIONS":
             return _send(Response("200 OK"), environ, start_response)
-        if environ.get("PATH_INFO", "").strip("/") == "healthcheck":
-            return cast("Iterable[bytes]", self._healthcheck(environ, start_response))
         return self._application(environ, start_response)
 
 

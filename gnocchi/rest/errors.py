@@ -18,6 +18,7 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gnocchi import errors
+from gnocchi.resource_type import InvalidInput
 from gnocchi.rest import negotiation
 from gnocchi.rest.responses import Response
 
@@ -109,6 +110,15 @@ def cause(text: str, *attributes: str, **renamed: str) -> Callable[[Exception], 
     return describe
 
 
+def _input(error: InvalidInput) -> Description:
+    """Describe what does not fit a schema that is not checked here."""
+    return {
+        "cause": "Invalid input",
+        "reason": str(error),
+        "detail": [str(part) for part in error.path],
+    }
+
+
 TABLE: dict[type[Exception], Answer] = {
     errors.NotFound: (404, str),
     errors.NoSuchAggregationMethod: (
@@ -120,9 +130,11 @@ TABLE: dict[type[Exception], Answer] = {
         ),
     ),
     errors.UnknownMetrics: (400, str),
+    errors.UnknownResources: (400, str),
     errors.AlreadyExists: (409, str),
     errors.NamedMetricAlreadyExists: (400, cause("Named metric already exists", "name")),
     errors.Invalid: (400, str),
+    InvalidInput: (400, _input),
     errors.InUse: (400, str),
     errors.Busy: (503, str),
     errors.Unavailable: (503, lambda error: str(error) or "A backend does not answer."),

@@ -67,8 +67,8 @@ def enforce_post(
             }
             api.enforce(request, rule, target)
     else:
-        for metric in load():
-            api.enforce(request, rule, representation.single(metric))
+        for target in representation.with_resources(api, load()):
+            api.enforce(request, rule, target)
 
 
 def parse_one(body: Any, *, now: int, latest: int) -> measures.Columns:
@@ -111,7 +111,7 @@ class Measures(Node):
         """Read aggregates."""
         metric = self.metric
         services = self.api.services
-        self.api.enforce(request, "get measures", representation.single(metric))
+        self.api.enforce(request, "get measures", representation.with_resource(self.api, metric))
         query = request.query
         method = query.one("aggregation", "mean")
         resample = requested_resample(query, method)

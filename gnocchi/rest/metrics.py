@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING, Any
 import voluptuous
 
 from gnocchi import errors, model
-from gnocchi.archive_policy import matching_rule
-from gnocchi.indexer import metrics, policies
+from gnocchi.indexer import metrics, policies, resources
 from gnocchi.model import Metric
-from gnocchi.rest import measures, requests, responses, validation
+from gnocchi.rest import (
+    measures,
+    representation,
+    requests,
+    responses,
+    validation,
+    visibility,
+)
 from gnocchi.rest.errors import Refused, answers
-from gnocchi.rest.representation import by_id, listed, shown, single, text_of
+from gnocchi.rest.metric_definitions import Rules, check_name
+from gnocchi.rest.representation import (
+    by_id,
+    listed,
+    shown,
+    text_of,
+    with_resource,
+)
+from gnocchi.rest.resource_bodies import identity
 from gnocchi.rest.routing import Node, expose
 
 if TYPE_CHECKING:
-    from gnocchi.archive_policy import ArchivePolicy
     from gnocchi.rest.requests import Query, Request
     from gnocchi.rest.responses import Response
     from gnocchi.rest.routing import Api
@@ -26,34 +39,13 @@ _NEW = voluptuous.Schema(
     {
         "archive_policy_name": validation.text,
         "name": validation.short_text,
-        "unit": voluptuous.All(validation.text, voluptuous.Length(max=31)),
-        "resource_id": validation.text,
+        "unit": validation.unit,
+        "resource_id": identity,
     }
 )
 
 _DEFAULT_SORT = (("id", "asc"),)
 _STATUSES = (model.ACTIVE, model.DELETED)
-
-
-# ------------------------------------------------------------------ definitions
-
-
-def check_name(name: str | None) -> None:
-    """Raise the 400 for a name that could not be a segment of a path."""
-    if name is not None and "/" in name:
-        raise Refused(400, "'/' is not supported in metric name")
-
-
-def policy_name(api: Api, name: str | None) -> str:
-    """Return the archive policy that the rules give to a metric of that name.
-
-    Raises:
-        NoArchivePolicyRuleMatch: none of them matches.
-    """
-    rule = matching_rule(policies.rules(api.services.db), name)
-    if rule is None:
-        raise errors.NoArchivePolicyRuleMatch(name)
-    return rule.archive_policy_name
 
 
 # ------------------------------------------------------------------ nodes
@@ -71,6 +63,7 @@ class Metrics(Node):
         """List a page of the metrics that fit the filters in the query."""
         query = request.query
         api = self.api
+        visible = visibility.of_metrics(api, request)
         page = requests.page(query, api.services.conf.api.max_limit, _DEFAULT_SORT)
         filters = _filters(query)
         marker = _marker(page.marker)
@@ -79,7 +72,7 @@ class Metrics(Node):
         found = metrics.list_(
             api.services.db,
             filters=filters,
-            visible=None,
+            visible=visible,
             limit=page.limit,
             marker=marker,
             sorts=page.sorts,
@@ -99,7 +92,7 @@ class Metrics(Node):
         check_name(name)
         wanted = body.get("archive_policy_name")
         if wanted is None:
-            wanted = policy_name(api, name)
+            wanted = Rules(api).policy_name(name)
         resource = body.get("resource_id")
         if resource is not None and name is None:
             raise Refused(
@@ -111,34 +104,32 @@ class Metrics(Node):
                 },
             )
         creator = request.caller.creator
+        metric_of = None if resource is None else model.resource_id(resource, creator)
         target = {
             "creator": creator,
             "archive_policy_name": wanted,
-            "resource_id": resource,
+            "resource_id": text_of(metric_of),
             "original_resource_id": resource,
             "name": name,
             "unit": body.get("unit"),
         }
         api.enforce(request, "create metric", target)
         policy = policies.get(api.services.db, wanted)
-        metric = _new(policy, creator, body)
-        if metric.resource_id is not None:
-            raise errors.NoSuchResource(metric.resource_id)
+        if metric_of is not None:
+            owner = resources.get(api.services.db, "generic", metric_of)
+            seen = representation.target(api, "update resource", owner)
+            api.enforce(request, "update resource", seen)
+        metric = Metric(
+            id=uuid.uuid4(),
+            archive_policy=policy,
+            creator=creator,
+            name=name,
+            unit=body.get("unit"),
+            resource_id=metric_of,
+        )
         metrics.create(api.services.db, metric)
         document = shown(metric, "name") | {"resource_id": text_of(metric.resource_id)}
         return responses.created(request, f"metric/{metric.id}", document)
-
-
-def _new(policy: ArchivePolicy, creator: str | None, body: dict[str, Any]) -> Metric:
-    resource = body.get("resource_id")
-    return Metric(
-        id=uuid.uuid4(),
-        archive_policy=policy,
-        creator=creator,
-        name=body.get("name"),
-        unit=body.get("unit"),
-        resource_id=None if resource is None else model.resource_id(resource, creator),
-    )
 
 
 def _filters(query: Query) -> dict[str, Any] | None:
@@ -201,13 +192,13 @@ class OneMetric(Node):
     @expose
     def get(self, request: Request) -> Response:
         """Show it."""
-        document = single(self.metric)
+        document = with_resource(self.api, self.metric)
         self.api.enforce(request, "get metric", document)
         return responses.document(document)
 
     @expose
     def delete(self, request: Request) -> Response:
         """Delete it; its data follows later."""
-        self.api.enforce(request, "delete metric", single(self.metric))
+        self.api.enforce(request, "delete metric", with_resource(self.api, self.metric))
         metrics.delete(self.api.services.db, self.metric.id)
         return responses.no_content()

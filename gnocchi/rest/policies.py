@@ -23,7 +23,7 @@ from gnocchi import errors
 from gnocchi.rest.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gnocchi.rest.auth import Caller
 
@@ -114,6 +114,8 @@ def list_rules() -> list[policy.RuleDefault]:
 
 
 _KEYS = re.compile(r"%\(([^)]*)\)s")
+_REMOTE = re.compile(r"\bhttps?:")
+ANYTHING = "*"
 
 
 class Policies:
@@ -150,8 +152,27 @@ class Policies:
         if not self.allows(caller, rule, target):
             raise Refused(403)
 
+    def enforce_each(self, caller: Caller, rule: str, targets: Iterable[Mapping[str, Any]]) -> None:
+        """Raise the 403 unless the rule holds for all of the targets.
+
+        Targets that are alike in all that the rule looks at are judged once.
+        """
+        keys = sorted(self.keys(rule))
+        judged = set()
+        for target in targets:
+            if ANYTHING not in keys:
+                flat = flatten(target)
+                seen = repr([flat.get(key) for key in keys])
+                if seen in judged:
+                    continue
+                judged.add(seen)
+            self.enforce(caller, rule, target)
+
     def keys(self, rule: str) -> frozenset[str]:
-        """Return the members of the target that the rule looks at, helper rules included."""
+        """Return the members of the target that the rule looks at, helper rules included.
+
+        `ANYTHING` is among them where somebody else is asked, who gets to see all of it.
+        """
         self._current()
         keys = self._keys
         if rule not in keys:
@@ -169,6 +190,8 @@ class Policies:
             seen.add(name)
             text = str(self._rules.get(name, ""))
             found.update(_KEYS.findall(text))
+            if _REMOTE.search(text):
+                found.add(ANYTHING)
             waiting.extend(other for other in self._rules if f"rule:{other}" in text)
         return frozenset(found)
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from gnocchi.rest.auth import Caller
     from gnocchi.rest.negotiation import Accepted
 
+ABSENT = object()
+"""Stands for a document where there is no body; ``null`` is a document."""
+
 MAX_DEPTH = 100
 """Levels of nesting in a body; deep enough for any search, far from any recursion limit."""
 
@@ -37,6 +40,7 @@ _BOOLEANS = {
 _BOOLEAN_NAMES = ", ".join(f"'{name}'" for name in sorted(_BOOLEANS))
 # Tokens the standard decoder takes and orjson does not.
 _NOT_FINITE = re.compile(rb"NaN|Infinity")
+_NULL_IS_A_VALUE = frozenset(("fill",))
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -46,10 +50,11 @@ def storable(text: str) -> bool:
 
 
 class Query:
-    """The query parameters of a request, as texts in the order given."""
+    """The query parameters of a request, as texts in the order given; ``null`` counts as none."""
 
     def __init__(self, text: str) -> None:
         """Parse a ``QUERY_STRING``; raises the 400 for bytes that are not UTF-8."""
+        self._sent: dict[str, list[str]] = {}
         self._values: dict[str, list[str]] = {}
         if not text:
             return
@@ -61,11 +66,14 @@ class Query:
         except ValueError as error:
             raise invalid_argument("The query string is not valid UTF-8") from error
         for name, value in pairs:
-            self._values.setdefault(name, []).append(value)
+            self._sent.setdefault(name, []).append(value)
+            # Dashboards write what they have no value for as the text null.
+            if value != "null" or name in _NULL_IS_A_VALUE:
+                self._values.setdefault(name, []).append(value)
 
     def items(self) -> list[tuple[str, list[str]]]:
-        """Return every parameter with its values, known to an endpoint or not."""
-        return list(self._values.items())
+        """Return every parameter with its values as sent, known to an endpoint or not."""
+        return list(self._sent.items())
 
     def all(self, name: str) -> list[str]:
         """Return the values of a parameter that may be repeated."""
@@ -180,10 +188,28 @@ class Request(webob.Request):  # type: ignore[misc]
             Refused: 415 for another media type, 413 for a body over the limit, 400 for one that
                 is not JSON.
         """
-        content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if content_type != media_type:
+        if self.media_type != media_type:
             raise Refused(415)
         return decode(self.limited_body(), flat=flat)
+
+    def optional_document(self) -> Any:
+        """Decode the body if there is one; `ABSENT` otherwise, whatever ``Content-Type`` says.
+
+        Raises:
+            Refused: as `json_document`.
+        """
+        body = self.limited_body()
+        if not body:
+            return ABSENT
+        if self.media_type != "application/json":
+            raise Refused(415)
+        return decode(body)
+
+    @property
+    def media_type(self) -> str:
+        """What ``Content-Type`` names, parameters apart."""
+        content_type: str = self.environ.get("CONTENT_TYPE", "")
+        return content_type.partition(";")[0].strip().lower()
 
     def limited_body(self) -> bytes:
         """Read the body, up to the configured size.

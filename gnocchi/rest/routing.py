@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import pecan
 
 from gnocchi import errors, times
+from gnocchi.indexer.links import Links
 from gnocchi.rest.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from gnocchi.rest.policies import Policies
     from gnocchi.rest.requests import Request
@@ -41,18 +42,26 @@ def expose(handler: H) -> H:
 class Api:
     """What nodes have in common: the parts of the program, and the rules."""
 
-    __slots__ = ("max_future", "policies", "services")
+    __slots__ = ("links", "max_future", "policies", "services")
 
     def __init__(self, services: Services, policies: Policies) -> None:
         """Put them together; raises `Misconfigured` for options that cannot be read."""
         self.services = services
         self.policies = policies
+        self.links = Links(services.db)
+        """Metrics by resource and name, remembered."""
         self.max_future = _max_future(services.conf.api.max_future)
         """How far ahead of the clock a measure may be, in ns; ``None`` means no limit."""
 
     def enforce(self, request: Request, rule: str, target: Mapping[str, Any]) -> None:
         """Raise the 403 unless the caller may do this to the target."""
         self.policies.enforce(request.caller, rule, target)
+
+    def enforce_each(
+        self, request: Request, rule: str, targets: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Raise the 403 unless the caller may do this to all of the targets."""
+        self.policies.enforce_each(request.caller, rule, targets)
 
 
 def _max_future(text: str) -> int | None:
@@ -73,6 +82,8 @@ class Node:
 
     public: ClassVar[bool] = False
     """Whether it is served to everybody, without credentials."""
+    found_first: ClassVar[bool] = False
+    """Whether a wrong method is told only once what the path names has been found."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -91,12 +102,25 @@ class Node:
             found = self._exposed(name)
             if found is not None:
                 return found
-        allowed = [name for name in METHODS if self._exposed(name) is not None]
-        if not allowed:
+        if not self._allowed():
             raise Refused(404)
+        if self.found_first:
+            return cast("Callable[[Request], Response]", self.wrong_method)
+        raise self._refusal()
+
+    @pecan.expose("json")  # type: ignore[untyped-decorator]
+    def wrong_method(self, request: Request) -> Response:
+        """Refuse the method of a request whose object exists."""
+        raise self._refusal()
+
+    def _refusal(self) -> Refused:
+        allowed = self._allowed()
         if "GET" in allowed:
             allowed.append("HEAD")
-        raise Refused(405, headers={"Allow": ", ".join(sorted(allowed))})
+        return Refused(405, headers={"Allow": ", ".join(sorted(allowed))})
+
+    def _allowed(self) -> list[str]:
+        return [name for name in METHODS if self._exposed(name) is not None]
 
     def _exposed(self, method: str) -> Callable[[Request], Response] | None:
         found = getattr(self, method.lower(), None)

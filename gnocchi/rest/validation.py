@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_NAME = 255
+MAX_UNIT = 31
 MAX_INTEGER = 2**31 - 1
 
 
@@ -51,7 +52,13 @@ def text(value: Any) -> str:
     return value
 
 
+def unit(value: Any) -> str:
+    """Accept a text of up to 31 characters."""
+    return str(_short(text(value)))
+
+
 _at_most = voluptuous.Length(max=MAX_NAME)
+_short = voluptuous.Length(max=MAX_UNIT)
 _sized = voluptuous.Length(min=1, max=MAX_NAME)
 
 

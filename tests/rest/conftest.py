@@ -48,11 +48,21 @@ class Deployer:
         self._directory = directory
         self._databases: list[Database] = []
 
-    def __call__(self, options: dict[str, Any] | None = None) -> Deployment:
-        """Build one with these options, over copies of the empty database."""
+    def __call__(
+        self, options: dict[str, Any] | None = None, file: str = "", url: str = ""
+    ) -> Deployment:
+        """Build one with these options, over copies of the empty database.
+
+        Args:
+            options: by ``group.name``.
+            file: text of a configuration file, for options that are not registered yet.
+            url: another database that has its tables, and nothing else, instead of a copy.
+        """
         directory = self._directory / f"deployment-{len(self._databases)}"
         shutil.copytree(self._template, directory)
-        conf = config.prepare([], "gnocchi-api", files=[])
+        path = directory / "gnocchi.conf"
+        path.write_text(file, encoding="utf-8")
+        conf = config.prepare([], "gnocchi-api", files=[str(path)])
         for group, listed in policy_opts.list_opts():
             conf.register_opts(listed, group=group)
         settings = {
@@ -65,8 +75,9 @@ class Deployer:
         for name, value in settings.items():
             group, _, option = name.partition(".")
             conf.set_override(option, value, group=group)
-        database = Database(f"sqlite:///{directory}/index.db", sync=False)
+        database = Database(url or f"sqlite:///{directory}/index.db", sync=False)
         self._databases.append(database)
+        catalog.create_sacks(database, SACKS)
         services = service.Services(
             conf, database, FileStorage(conf.storage), FileIncoming(conf.incoming, SACKS)
         )

@@ -2,7 +2,12 @@
 
 A scenario is a mapping with ``scenario`` (what holds), ``steps``, and optionally ``as`` (the user
 of all steps, ``admin`` unless given), ``options`` (``group.option: value``), ``policy`` (rules of
-the policy file) and ``setup`` (names of `SETUPS` to run first).
+the policy file), ``setup`` (names of `SETUPS` to run first) and ``modes`` (of authentication, the
+scenario being played in each; ``[basic]`` unless given).
+
+A user is a name. In mode ``keystone`` the user ``alice`` is a member of the project
+``alice-project``, ``admin`` has the role ``admin``, and ``user:project:role,role`` names anybody
+else. ``$creator_alice`` stands for the creator that alice is in the mode.
 
 A step sends ``request`` (method and address) with ``as``, ``accept`` (``application/json`` unless
 given, null for none), ``send`` (headers), ``environ``, ``mounted`` (a prefix), and a body:
@@ -16,10 +21,11 @@ another), with ``content_type``. It expects ``status`` and any of
 ``json``              the exact document
 ``json_has``          members, at any depth; a list stands for all of its items
 ``keys``              the sorted names of all members of the document
-``length``            lengths of members, by dotted path
+``length``            lengths of members, by dotted path; an empty one is the document
 ``unordered``         members that are lists, in any order
 ``ids``               ``id`` of the listed items, in any order
 ``ordered_ids``       the same, in this order
+``each``              some members of each of the listed items, in order
 ``text``              fragments of the body
 ``text_lacks``        fragments that must not be in the body
 ``body_is``           the exact body
@@ -65,6 +71,41 @@ SETUPS: dict[str, dict[str, Any]] = {
             "aggregation_methods": ["rate:mean"],
         },
     },
+    "policy-low": {
+        "request": "POST /v1/archive_policy",
+        "json_body": {
+            "name": "low",
+            "definition": [{"granularity": "1 hour"}, {"granularity": "2 hours"}],
+        },
+    },
+    "type-vm": {
+        "request": "POST /v1/resource_type",
+        "json_body": {
+            "name": "vm",
+            "attributes": {
+                "host": {"type": "string", "required": False},
+                "flavor": {"type": "string", "required": False, "max_length": 8},
+                "cores": {"type": "number", "required": False, "min": 0},
+                "up": {"type": "bool", "required": False},
+                "image": {"type": "uuid", "required": False},
+                "booted": {"type": "datetime", "required": False},
+            },
+        },
+    },
+    "type-router": {
+        "request": "POST /v1/resource_type",
+        "json_body": {
+            "name": "router",
+            "attributes": {
+                "serial": {"type": "string", "min_length": 4},
+                "rack": {"type": "uuid", "required": False},
+            },
+        },
+    },
+    "rule-r1-two": {
+        "request": "POST /v1/archive_policy_rule",
+        "json_body": {"name": "r1", "metric_pattern": "*", "archive_policy_name": "two"},
+    },
     "rule-r1": {
         "request": "POST /v1/archive_policy_rule",
         "json_body": {"name": "r1", "metric_pattern": "*", "archive_policy_name": "medium"},
@@ -77,32 +118,63 @@ _SENDING = {
 }  # fmt: skip
 
 
-def play(client: webtest.TestApp, scenario: dict[str, Any]) -> None:
+def play(client: webtest.TestApp, scenario: dict[str, Any], mode: str = "basic") -> None:
     """Run all steps of a scenario; the first expectation that is not met fails."""
     for name in scenario.get("setup", []):
-        response = send(client, {**SETUPS[name], "as": "admin"})
+        response = send(client, {**SETUPS[name], "as": "admin"}, mode)
         assert response.status_int == 201, response.text
-    saved: dict[str, str] = {}
+    saved = {
+        f"creator_{name}": name if mode != "keystone" else f"{name}:{name}-project"
+        for name in ("admin", "alice", "bob")
+    }
     for step in scenario["steps"]:
         step = {"as": scenario.get("as", "admin"), **step}
         sending = {name: value for name, value in step.items() if name in _SENDING}
-        response = send(client, substitute(sending, saved))
+        response = send(client, substitute(sending, saved), mode)
         for name, member in step.get("save", {}).items():
-            saved[name] = response.json[member]
+            saved[name] = member_of(response, member)
         expected = {name: value for name, value in step.items() if name not in _SENDING}
         Answer(step["request"], response).check(substitute(expected, saved))
 
 
-def send(client: webtest.TestApp, step: dict[str, Any]) -> webtest.TestResponse:
+def member_of(response: webtest.TestResponse, path: str) -> str:
+    """Return a member of the document, by dotted path, or the header that ``header:`` names."""
+    if path.startswith("header:"):
+        return str(response.headers[path.removeprefix("header:")])
+    return str(_at(response.json, path))
+
+
+def _at(value: Any, path: str) -> Any:
+    for part in path.split(".") if path else []:
+        value = value[int(part) if isinstance(value, list) else part]
+    return value
+
+
+def identify(user: str, mode: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers and the environment by which a user is known."""
+    if mode == "keystone":
+        if ":" not in user:
+            user = f"{user}:{user}-project:{'admin' if user == 'admin' else 'member'}"
+        return {"X-Auth-Token": user}, {}
+    if mode == "remoteuser":
+        return {}, {"REMOTE_USER": user}
+    token = base64.b64encode(f"{user}:".encode()).decode()
+    return {"Authorization": f"basic {token}"}, {}
+
+
+def send(
+    client: webtest.TestApp, step: dict[str, Any], mode: str = "basic"
+) -> webtest.TestResponse:
     """Send the request of one step."""
     method, _, address = step["request"].partition(" ")
     path, _, query = address.partition("?")
     headers = {"Accept": step.get("accept", "application/json")}
     if headers["Accept"] is None:
         del headers["Accept"]
+    environ_of_user: dict[str, str] = {}
     if step["as"] is not None:
-        user = base64.b64encode(f"{step['as']}:".encode()).decode()
-        headers["Authorization"] = f"basic {user}"
+        headers_of_user, environ_of_user = identify(step["as"], mode)
+        headers.update(headers_of_user)
     headers.update(step.get("send", {}))
     body, content_type = _body(step)
     if content_type is not None:
@@ -113,6 +185,7 @@ def send(client: webtest.TestApp, step: dict[str, Any]) -> webtest.TestResponse:
         "SCRIPT_NAME": step.get("mounted", ""),
         "HTTP_HOST": "localhost",
         "REQUEST_METHOD": method,
+        **environ_of_user,
         **step.get("environ", {}),
     }
     for name, value in step.get("environ_bytes", {}).items():
@@ -197,10 +270,7 @@ class Answer:
 
     def check_length(self, lengths: dict[str, int]) -> None:
         for path, length in lengths.items():
-            value = self.response.json
-            for part in path.split("."):
-                value = value[part]
-            assert len(value) == length, self.where
+            assert len(_at(self.response.json, path)) == length, self.where
 
     def check_unordered(self, members: dict[str, list[Any]]) -> None:
         for name, items in members.items():
@@ -211,6 +281,12 @@ class Answer:
 
     def check_ordered_ids(self, ids: list[str]) -> None:
         assert [item["id"] for item in self.response.json] == ids, self.where
+
+    def check_each(self, items: list[dict[str, Any]]) -> None:
+        actual = self.response.json
+        assert len(actual) == len(items), self.where
+        for one, wanted in zip(actual, items, strict=True):
+            assert {name: one.get(name) for name in wanted} == wanted, self.where
 
     def check_text(self, fragments: list[str]) -> None:
         for fragment in fragments:

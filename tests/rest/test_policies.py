@@ -91,6 +91,31 @@ def test_the_members_a_rule_looks_at_include_those_of_other_rules(
     assert rules.keys("get status") == frozenset()
 
 
+def test_targets_alike_in_what_a_rule_looks_at_are_judged_once(
+    rules: policies.Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch makes a thousand metrics for one creator."""
+    judged: list[Any] = []
+    monkeypatch.setattr(rules, "enforce", lambda _caller, _rule, target: judged.append(target))
+    mine = [{"creator": "alice", "name": str(number)} for number in range(3)]
+    rules.enforce_each(ALICE, "post measures", [*mine, {"creator": "bob"}, {"creator": None}])
+    assert judged == [mine[0], {"creator": "bob"}, {"creator": None}]
+
+
+def test_whoever_is_asked_elsewhere_sees_every_target(
+    deploy: Deployer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A remote check gets the whole target, so none stands for another."""
+    file = tmp_path / "policy.yaml"
+    file.write_text('"create metric": "http://127.0.0.1:9/check"', encoding="utf-8")
+    rules = policies.Policies(deploy({"oslo_policy.policy_file": str(file)}).services.conf)
+    assert policies.ANYTHING in rules.keys("create metric")
+    judged: list[Any] = []
+    monkeypatch.setattr(rules, "enforce", lambda _caller, _rule, target: judged.append(target))
+    rules.enforce_each(ALICE, "create metric", [{"name": "a"}, {"name": "b"}])
+    assert judged == [{"name": "a"}, {"name": "b"}]
+
+
 def test_a_changed_file_takes_effect_and_a_broken_one_does_not(
     deploy: Deployer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
