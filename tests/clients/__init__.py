@@ -1,0 +1,1 @@
+"""Unmodified clients, and the requests that others send, against the installed commands."""
