@@ -88,7 +88,9 @@ def history(
         page.keep(None, visible)
         page.only(resource_id)
         found = page.read(connection, sorts or DEFAULT_SORTS, marker, limit, details=details)
-        if not found and not _exists(connection, page.sources[0], resource_id):
+        # The first page of a resource holds its current version at least. Without, it is gone, even
+        # if another of that id has been made since.
+        if not found and (marker is None or not _exists(connection, page.sources[0], resource_id)):
             raise errors.NoSuchResource(resource_id)
     return found
 

@@ -43,7 +43,7 @@ from gnocchi.model import ACTIVE
 from gnocchi.resource_type import GENERIC
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
     from gnocchi import search
@@ -124,6 +124,7 @@ def update(
     changes: Mapping[str, Any],
     metrics: Mapping[str, Wanted] | None = None,
     *,
+    check: Callable[[Resource], object] | None = None,
     now: int | None = None,
 ) -> Resource:
     """Change a resource, all or nothing, and return it.
@@ -132,6 +133,8 @@ def update(
         resource_type: its own, or ``generic``, which has no attributes.
         changes: new values of fields and attributes by name, in stored form.
         metrics: replaces all its metrics, unless it is None.
+        check: is called with the version that would be replaced, which nobody else changes any
+            more; what it raises leaves everything as it was.
         now: microseconds since 1970; default the clock.
 
     Raises:
@@ -150,6 +153,8 @@ def update(
         kind = resource_types.fetch(connection, resource_type, share=bool(values))
         _check_attributes(kind, values)
         old = _lock(db, connection, kind, resource_id)
+        if check is not None:
+            check(old)
         changed = _changed(old, fields, values, when)
         if changed is not old:
             _store(connection, old, changed)
@@ -165,9 +170,18 @@ def update(
 
 
 def add_metrics(
-    db: Database, resource_type: str, resource_id: UUID, metrics: Mapping[str, Wanted]
+    db: Database,
+    resource_type: str,
+    resource_id: UUID,
+    metrics: Mapping[str, Wanted],
+    *,
+    checked: Resource | None = None,
 ) -> None:
     """Attach metrics to a resource beside those it has.
+
+    Args:
+        checked: the resource as the caller's rights were checked; one of its id that somebody else
+            has made since is another.
 
     Raises:
         errors.NoSuchResource: there is none (of that type).
@@ -181,28 +195,34 @@ def add_metrics(
             .where(_resources.c.id == resource_id, _of_type(resource_type))
             .with_for_update(key_share=True)
         ).one_or_none()
-        if row is None:
+        if row is None or (checked is not None and row.creator != checked.creator):
             raise errors.NoSuchResource(resource_id)
         attachments.attach(db, connection, resource_id, row.creator, metrics, replace=False)
 
     conflicts.run(db, work, lambda _failure: _missing_policy(db, metrics))
 
 
-def delete(db: Database, resource_type: str, resource_id: UUID) -> None:
+def delete(
+    db: Database,
+    resource_type: str,
+    resource_id: UUID,
+    *,
+    check: Callable[[Resource], object] | None = None,
+) -> None:
     """Delete a resource, its history and its metrics.
+
+    Args:
+        check: as for ``update``.
 
     Raises:
         errors.NoSuchResource: there is none (of that type).
     """
 
     def work(connection: sa.Connection) -> None:
-        row = connection.execute(
-            sa.select(_resources.c.id)
-            .where(_resources.c.id == resource_id, _of_type(resource_type))
-            .with_for_update()
-        ).one_or_none()
-        if row is None:
-            raise errors.NoSuchResource(resource_id)
+        kind = resource_types.fetch(connection, resource_type)
+        current = _lock(db, connection, kind, resource_id)
+        if check is not None:
+            check(current)
         _remove(db, connection, [resource_id])
 
     db.run(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gnocchi import model, search
+from gnocchi import errors, model, search
 from gnocchi.indexer import resource_types, resources
 from gnocchi.rest import representation, requests, responses
 from gnocchi.rest.errors import Refused
@@ -61,7 +61,7 @@ def page(
     return _answer(api, request, kind, part, found, details=details, history=history)
 
 
-def history(api: Api, request: Request, kind: ResourceType, identity: UUID) -> Response:
+def history(api: Api, request: Request, kind: ResourceType, resource: Resource) -> Response:
     """Answer with the page of a resource's versions that the query asks for."""
     query = request.query
     details = query.boolean("details", default=False)
@@ -69,12 +69,15 @@ def history(api: Api, request: Request, kind: ResourceType, identity: UUID) -> R
     found = resources.history(
         api.services.db,
         kind.name,
-        identity,
+        resource.id,
         details=details,
         limit=part.limit,
         marker=part.marker,
         sorts=part.sorts,
     )
+    if any(version.creator != resource.creator for version in found):
+        # What the caller may see has been deleted, and somebody else made one of its id.
+        raise errors.NoSuchResource(resource.id)
     return _answer(api, request, kind, part, found, details=details, history=True)
 
 

@@ -22,6 +22,7 @@ from gnocchi.rest.preconditions import Validators
 from gnocchi.rest.routing import Node, expose
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from gnocchi.model import Resource
@@ -178,8 +179,8 @@ class OneResource(BelowResource):
         """Change it; what was stays visible in the history."""
         api = self.api
         resource = self.resource(request)
-        self._enforce(request, "update resource", resource)
-        preconditions.check(request, Validators.of(resource))
+        check = self._check(request, "update resource")
+        check(resource)
         body = resource_bodies.change(api, self.kind, request.json_document())
         metrics = None
         if body.metrics is not None:
@@ -188,7 +189,7 @@ class OneResource(BelowResource):
         changed = resource
         if changes or metrics is not None:
             changed = resources.update(
-                api.services.db, self.kind.name, resource.id, changes, metrics
+                api.services.db, self.kind.name, resource.id, changes, metrics, check=check
             )
         return self._shown(request, changed, check=False)
 
@@ -196,10 +197,23 @@ class OneResource(BelowResource):
     def delete(self, request: Request) -> Response:
         """Delete it, its history and its metrics."""
         resource = self.resource(request)
-        self._enforce(request, "delete resource", resource)
-        preconditions.check(request, Validators.of(resource))
-        resources.delete(self.api.services.db, self.kind.name, resource.id)
+        check = self._check(request, "delete resource")
+        check(resource)
+        resources.delete(self.api.services.db, self.kind.name, resource.id, check=check)
         return responses.no_content()
+
+    def _check(self, request: Request, rule: str) -> Callable[[Resource], None]:
+        """Return what tells whether the caller may change a version of the resource.
+
+        It is asked again for the version that is about to be replaced: another client may have
+        changed the resource, or deleted it and somebody else made one of its id.
+        """
+
+        def check(version: Resource) -> None:
+            self._enforce(request, rule, version)
+            preconditions.check(request, Validators.of(version))
+
+        return check
 
     def _shown(self, request: Request, resource: Resource, *, check: bool) -> Response:
         shown = representation.whole(resource, self.kind)
@@ -216,7 +230,7 @@ class History(BelowResource):
         """List a page of them, the current one included."""
         resource = self.resource(request)
         visibility.enforce_reading(self.api, request, resource)
-        return resource_listing.history(self.api, request, self.kind, resource.id)
+        return resource_listing.history(self.api, request, self.kind, resource)
 
 
 class Metrics(BelowResource):
@@ -243,7 +257,9 @@ class Metrics(BelowResource):
         body = resource_bodies.metrics(api, request.json_document())
         metrics = resource_metrics.prepare(api, request, resource, body)
         if metrics:
-            resources.add_metrics(api.services.db, self.kind.name, resource.id, metrics)
+            resources.add_metrics(
+                api.services.db, self.kind.name, resource.id, metrics, checked=resource
+            )
         return self._listed(resource)
 
     def _listed(self, resource: Resource) -> Response:

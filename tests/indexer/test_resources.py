@@ -419,3 +419,29 @@ def test_numbers_in_text_do_not_stop_a_bulk_delete(db: Database) -> None:
     resources.create(db, samples.resource(type="other", attributes={"size": "large"}))
     resources.create(db, vm())
     assert resources.delete_many(db, "vm", search.from_json({"=": {"size": 1}})) == 1
+
+
+def test_a_check_sees_the_version_that_would_be_replaced(db: Database) -> None:
+    """Preconditions and rights are judged under the lock, not by what was read before it."""
+    stored = resources.create(db, vm())
+    changed = resources.update(db, "vm", stored.id, {"user_id": "first"})
+
+    def refuse(version: Resource) -> None:
+        assert version.revision_start == changed.revision_start
+        raise errors.Invalid("not this one")
+
+    with pytest.raises(errors.Invalid, match="not this one"):
+        resources.update(db, "vm", stored.id, {"user_id": "second"}, check=refuse)
+    with pytest.raises(errors.Invalid, match="not this one"):
+        resources.delete(db, "vm", stored.id, check=refuse)
+
+    assert resources.get(db, "vm", stored.id) == changed
+
+
+def test_metrics_are_not_attached_to_a_resource_that_somebody_else_made_since(
+    db: Database,
+) -> None:
+    stored = resources.create(db, vm())
+    seen = dataclasses.replace(stored, creator="somebody else")
+    with pytest.raises(errors.NoSuchResource):
+        resources.add_metrics(db, "vm", stored.id, {"new": NewMetric("low")}, checked=seen)
