@@ -140,7 +140,9 @@ def _extract(source: Source, key: str, value: Any) -> sa.ColumnElement[Any]:
         return _ByCodePoint(scalar)
     if is_exact(value):
         return sa.cast(scalar, sa.Numeric(65, 10))
-    return sa.cast(scalar, mysql.DOUBLE(asdecimal=False))
+    # Older servers cannot cast to it.
+    double = scalar.op("+")(sa.literal_column("0e0"))
+    return sa.type_coerce(sa.sql.elements.Grouping(double), mysql.DOUBLE(asdecimal=False))
 
 
 class _Scalar(FunctionElement[str]):

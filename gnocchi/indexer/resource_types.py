@@ -91,7 +91,7 @@ def change(db: Database, name: str, function: Callable[[ResourceType], Patch]) -
         old = fetch(connection, name, lock=True)
         patch = function(old)
         new = patch.resource_type
-        if new == old:
+        if new == old and not patch.filled:
             return old
         row = _to_row(new)
         connection.execute(

@@ -246,7 +246,7 @@ def delete_many(
 
     def work(connection: sa.Connection) -> int:
         source = versions.current(db, resource_types.fetch(connection, resource_type))
-        # MySQL locks what it looks at, so nothing is skipped by a limit that it has seen.
+        # A part at a time, so that memory does not grow with what is deleted.
         wanted = (
             sa.select(_resources.c.id)
             .where(

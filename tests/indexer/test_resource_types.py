@@ -172,6 +172,15 @@ def test_fill_of_an_existing_attribute_replaces_nulls_only(database: Database) -
     assert versions(database, has_not) == [{"site": "lab"}] * 2
 
 
+def test_fill_alone_is_a_change(database: Database) -> None:
+    definition = {"type": "string", "required": False}
+    resource_types.create(database, type_of(site=definition))
+    has, has_not = stored(database, site="dc"), stored(database)
+    resource_types.update(database, "vm", [add("site", **definition, fill="lab")])
+    assert versions(database, has) == [{"site": "dc"}] * 2
+    assert versions(database, has_not) == [{"site": "lab"}] * 2
+
+
 def test_removed_attribute_is_gone_for_good(database: Database) -> None:
     definition = {"type": "string", "required": False}
     resource_types.create(database, type_of(a=definition, b=definition))

@@ -158,6 +158,31 @@ def belongs_to(db: Database) -> Callable[..., bool]:
     return included
 
 
+@pytest.mark.parametrize(
+    "undone",
+    [
+        [],
+        ["DROP INDEX ix_metric_creator_project_id ON metric"],
+        [
+            "ALTER TABLE metric DROP FOREIGN KEY fk_metric_resource_id_resource",
+            "DROP TABLE resource_history",
+            "DROP TABLE resource",
+        ],
+    ],
+    ids=["the version", "an index", "tables"],
+)
+@pytest.mark.parametrize("database_kind", ["mariadb"])
+def test_upgrade_that_was_killed_half_way_is_done_again(own: Database, undone: list[str]) -> None:
+    with own.write() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = 'a1c40e52'")
+        for statement in undone:
+            connection.exec_driver_sql(statement)
+    own.upgrade()
+    own.check()
+    assert table_names(own) == {*tables.metadata.tables, VERSION_TABLE}
+    test_tables_are_what_the_migrations_make(own)
+
+
 def test_tables_are_what_the_migrations_make(database: Database) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(

@@ -8,12 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from gnocchi.indexer.columns import Attributes, Id, Json, Name
+from gnocchi.indexer.columns import MYSQL, Attributes, Id, Json, Name
 
 revision = "b7d20f3a"
 down_revision = "a1c40e52"
 branch_labels = None
 depends_on = None
+
+_KEY = "fk_metric_resource_id_resource"
+_INDEX = "ix_metric_creator_project_id"
 
 OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
@@ -24,11 +27,34 @@ OPTIONS: dict[str, Any] = {
 
 def upgrade() -> None:
     """Add resources to a database that has metrics only."""
+    if op.get_context().dialect.name in MYSQL:
+        _drop_leftovers()
     _add_state()
     _create_resource_types()
     _create_resources()
     _create_history()
     _attach_metrics()
+
+
+def _drop_leftovers() -> None:
+    """Clear what was made by an upgrade to this version that was killed half-way.
+
+    Changes of tables cannot be rolled back there. Nobody can have stored anything in them: the
+    version is written last, and until then ``check`` keeps every process out.
+    """
+    inspector = sa.inspect(op.get_bind())
+    there = set(inspector.get_table_names())
+    if any(key["name"] == _KEY for key in inspector.get_foreign_keys("metric")):
+        op.drop_constraint(_KEY, "metric", type_="foreignkey")
+    if any(index["name"] == _INDEX for index in inspector.get_indexes("metric")):
+        op.drop_index(_INDEX, "metric")
+    if any(column["name"] == "creator_project" for column in inspector.get_columns("metric")):
+        op.drop_column("metric", "creator_project")
+    for name in ("resource_history", "resource", "resource_type"):
+        if name in there:
+            op.drop_table(name)
+    state = sa.table("state", sa.column("name"))
+    op.execute(sa.delete(state).where(state.c.name.in_(["links", "resource_types"])))
 
 
 def _add_state() -> None:
@@ -144,13 +170,13 @@ def _attach_metrics() -> None:
     with op.batch_alter_table("metric") as batch:
         batch.add_column(sa.Column("creator_project", Name()))
         batch.create_foreign_key(
-            "fk_metric_resource_id_resource",
+            _KEY,
             "resource",
             ["resource_id"],
             ["id"],
             ondelete="RESTRICT",
         )
-    op.create_index("ix_metric_creator_project_id", "metric", ["creator_project", "id"])
+    op.create_index(_INDEX, "metric", ["creator_project", "id"])
     _fill_projects()
 
 
