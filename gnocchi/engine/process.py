@@ -25,7 +25,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,7 @@ class Worker:
     def __init__(self, services: Services, window_bytes: int = WINDOW_BYTES) -> None:
         self._services = services
         self._windows = Windows(window_bytes)
-        self.statistics: Counter[str] = Counter()
+        self.statistics: defaultdict[str, float] = defaultdict(float)
 
     def work(self, sacks: Sequence[int], deadline: float | None = None) -> int:
         """Process what waits in the sacks, round after round.
@@ -183,7 +183,7 @@ class Worker:
     def _count_time(self, what: str, began: float, count: int) -> float:
         now = time.monotonic()
         self.statistics[what] += count
-        self.statistics[f"{what} time"] += now - began  # type: ignore[assignment]
+        self.statistics[f"{what} time"] += now - began
         return now
 
     # ---------------------------------------------------------------- 3: which metrics
