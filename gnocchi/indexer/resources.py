@@ -220,7 +220,7 @@ def delete(
 
     def work(connection: sa.Connection) -> None:
         kind = resource_types.fetch(connection, resource_type)
-        current = _lock(db, connection, kind, resource_id)
+        current = _lock(db, connection, kind, resource_id, to_delete=True)
         if check is not None:
             check(current)
         _remove(db, connection, [resource_id])
@@ -282,14 +282,23 @@ def _remove(db: Database, connection: sa.Connection, ids: list[UUID]) -> None:
 
 
 def _lock(
-    db: Database, connection: sa.Connection, kind: ResourceType, resource_id: UUID
+    db: Database,
+    connection: sa.Connection,
+    kind: ResourceType,
+    resource_id: UUID,
+    *,
+    to_delete: bool = False,
 ) -> Resource:
-    """Return the current version, which nobody else changes until the commit."""
+    """Return the current version, which nobody else changes until the commit.
+
+    Args:
+        to_delete: also keep others from attaching metrics to it.
+    """
     source = versions.current(db, kind)
     row = connection.execute(
         sa.select(*versions.columns(source, attributes=bool(kind.attributes)))
         .where(_resources.c.id == resource_id, versions.of_type(source))
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=not to_delete)
     ).one_or_none()
     if row is None:
         raise errors.NoSuchResource(resource_id)
