@@ -18,6 +18,8 @@ BIN = $(VENV)/bin
 DESCRIPTION = setup.cfg requirements.txt pyproject.toml scripts/gnocchi-api
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Where tests install servers that come from PyPI; nothing is written outside this directory.
+export GNOCCHI_TESTS_CACHE ?= $(abspath $(VENV))/servers
 
 .PHONY: run test lint types unit docs clean
 
