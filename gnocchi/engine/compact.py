@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-MAX_SEGMENT = 16 << 20  # bytes of a segment, about
+MAX_SEGMENT = 8 << 20  # bytes of a segment, about
 MAX_MERGE = 256 << 20  # bytes of a merge, where its segments allow to divide it
 SMALLEST_TIER = 32 << 10  # bytes; layers below it count as equal
 HASH_SPACE = 1 << 32

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gnocchi.archive_policy import ArchivePolicy
 
-SLICE_ROWS = 150_000  # rows that are merged at once, before replaced ones go
+SLICE_ROWS = 50_000  # rows that are merged at once, before replaced ones go
 
 
 class Source(Protocol):
