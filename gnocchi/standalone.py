@@ -55,7 +55,11 @@ def main(args: Sequence[str] | None = None) -> int:
     configuration = directory / "gnocchi.conf"
     if not configuration.exists():
         configuration.write_text(CONFIGURATION, encoding="utf-8")
-    environment = os.environ | {"OS_STORAGE__FILE_BASEPATH": str(directory)}
+    environment = os.environ | {
+        "OS_STORAGE__FILE_BASEPATH": str(directory),
+        # where stevedore remembers entry points; in the home directory otherwise
+        "XDG_CACHE_HOME": str(directory / "cache"),
+    }
     common = ["--config-file", str(configuration)]
 
     status = subprocess.call([_script("gnocchi-upgrade"), *common], env=environment)

@@ -54,7 +54,7 @@ class IncomingPlace:
         return {path.read_bytes() for path in self.directory.glob("damaged/*")}
 
     def failing(self, call: int) -> AbstractContextManager[object]:
-        return failing(call)
+        return failing(None, call)
 
 
 class TestFileStorage(StorageConformance):

@@ -25,16 +25,13 @@ CALLS = (
 class Faults:
     """Which call fails, and what was called so far."""
 
-    def __init__(self, at: int, error: int) -> None:
+    def __init__(self, name: str | None, at: int, error: int) -> None:
         self.calls: list[str] = []
-        self._at = at
+        self.failed: str | None = None  # the call that failed; None if there were fewer calls
+        self._name = name
+        self._left = at
         self._error = error
         self._thread = threading.get_ident()
-
-    @property
-    def failed(self) -> str | None:
-        """The call that failed; None if there were fewer calls."""
-        return self.calls[self._at] if len(self.calls) > self._at else None
 
     def wrap(self, name: str) -> Callable[..., Any]:
         """The call of that name, which fails in its turn."""
@@ -44,8 +41,12 @@ class Faults:
             if threading.get_ident() != self._thread or self.calls[-3:] == [name] * 3:
                 return real(*args, **kwargs)  # a loop over many fails like one over three
             self.calls.append(name)
-            if len(self.calls) - 1 != self._at:
+            if self._name not in (None, name):
                 return real(*args, **kwargs)
+            self._left -= 1
+            if self._left != -1:
+                return real(*args, **kwargs)
+            self.failed = name
             if name == "close":
                 real(*args)  # a descriptor is gone also when closing it fails
             if name == "write":
@@ -56,9 +57,9 @@ class Faults:
 
 
 @contextlib.contextmanager
-def failing(at: int, error: int = errno.EIO) -> Iterator[Faults]:
-    """Let the system call number ``at`` (from 0) of this thread fail."""
-    faults = Faults(at, error)
+def failing(name: str | None, at: int, error: int = errno.EIO) -> Iterator[Faults]:
+    """Let a system call of this thread fail: number ``at`` (from 0) of those named, or of all."""
+    faults = Faults(name, at, error)
     with contextlib.ExitStack() as stack:
         wrapped = {name: faults.wrap(name) for name in CALLS}
         for name, call in wrapped.items():
