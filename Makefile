@@ -15,7 +15,7 @@ TEST ?=
 
 BIN = $(VENV)/bin
 # What the environment has to be made anew for.
-DESCRIPTION = setup.cfg requirements.txt pyproject.toml scripts/gnocchi-api
+DESCRIPTION = setup.cfg requirements.txt pyproject.toml scripts/gnocchi-api scripts/link-rados
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Where tests install servers that come from PyPI; nothing is written outside this directory.
@@ -57,6 +57,7 @@ $(VENV)/.run: $(BIN)/python $(DESCRIPTION)
 
 $(VENV)/.test: $(BIN)/python $(DESCRIPTION)
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python scripts/link-rados
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.doc: $(BIN)/python $(DESCRIPTION)

@@ -26,7 +26,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("indexer", "storage", "incoming"),
     ("segments",),
     ("series",),
-    ("archive_policy", "model", "config", "resource_type", "search"),
+    ("config",),
+    ("options",),
+    ("archive_policy", "model", "resource_type", "search"),
     ("times", "errors", ""),
 )
 

@@ -5,8 +5,8 @@ runs under the account of its package when the tests run as root. It ends with t
 and through the kernel's parent-death signal also when the test process itself is killed; that
 signal follows the *thread* that started the server, so start servers from the main thread.
 
-Only the standard library is used. To add a server, write a context manager around ``sandbox`` that
-yields a ``Server``, and a tuple of the programs it needs.
+Only the standard library is used. To add a server, write a module with a context manager around
+``sandbox`` that yields a ``Server``, and a function that finds the programs it needs.
 
 What comes from PyPI and must not be mixed with the packages under test gets a virtual environment
 of its own, see ``environment``. It is made once and kept outside of the repository, in the
@@ -18,11 +18,9 @@ By hand: ``python -m tests.servers postgresql`` prints the address and stops at 
 from __future__ import annotations
 
 import atexit
-import base64
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import os
 import pathlib
 import pwd
@@ -255,204 +253,3 @@ def sandbox(name: str, account: str | None) -> Iterator[Sandbox]:
     finally:
         box.stop()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-# ------------------------------------------------------------------ PostgreSQL
-
-POSTGRESQL = ("initdb", "postgres", "pg_isready")
-
-
-def postgresql_programs() -> dict[str, str]:
-    """Find PostgreSQL's programs, which Debian keeps out of the path."""
-    return programs(*POSTGRESQL, places=("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"))
-
-
-@contextlib.contextmanager
-def postgresql(*, durable: bool = False) -> Iterator[Server]:
-    """Run PostgreSQL; without ``durable`` it never waits for the disk."""
-    found = postgresql_programs()
-    with sandbox("postgresql", "postgres") as box:
-        data, port = box.directory / "data", reserve_port()
-        box.run(
-            found["initdb"], "--pgdata", data, "--username", "gnocchi", "--auth", "trust",
-            "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync",
-        )  # fmt: skip
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(port),
-            "unix_socket_directories": str(box.directory),
-            "max_connections": "200",
-        }
-        if not durable:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        probe = [found["pg_isready"], "-q", "-h", "127.0.0.1", "-p", str(port)]
-        process = box.start(
-            found["postgres"], "-D", data, *(f"--{key}={value}" for key, value in settings.items()),
-            ready=lambda: subprocess.run(probe, check=False).returncode == 0,
-            stop=signal.SIGINT,  # SIGTERM would wait for clients that are still connected
-        )  # fmt: skip
-        url = f"postgresql+psycopg2://gnocchi@127.0.0.1:{port}/postgres"
-        yield Server(port, url, box.directory, process)
-
-
-# ------------------------------------------------------------------ MariaDB
-
-MARIADB = ("mariadbd", "mariadb-install-db", "mariadb")
-
-
-def mariadb_programs() -> dict[str, str]:
-    """Find MariaDB's programs."""
-    return programs(*MARIADB)
-
-
-@contextlib.contextmanager
-def mariadb(*, durable: bool = False) -> Iterator[Server]:
-    """Run MariaDB; without ``durable`` it never waits for the disk."""
-    found = mariadb_programs()
-    with sandbox("mariadb", "mysql") as box:
-        data, port, unix_socket = box.directory / "data", reserve_port(), box.directory / "socket"
-        # First of all, or the configuration of the machine is mixed in.
-        # A server removes what it takes for its own temporary tables when it starts; in a shared
-        # directory those of others would go as well.
-        own = ["--no-defaults", f"--datadir={data}", f"--tmpdir={box.directory}"]
-        box.run(
-            found["mariadb-install-db"], *own, "--skip-test-db",
-            "--auth-root-authentication-method=normal",
-        )  # fmt: skip
-        settings = [
-            f"--socket={unix_socket}",
-            f"--port={port}",
-            "--bind-address=127.0.0.1",
-            f"--pid-file={box.directory / 'pid'}",
-            "--skip-name-resolve",
-            "--performance-schema=OFF",
-            "--innodb-buffer-pool-size=64M",
-            "--innodb-log-file-size=32M",
-        ]
-        if not durable:
-            settings += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"]
-        client = [found["mariadb"], "--no-defaults", f"--socket={unix_socket}", "--user=root"]
-        ask = [*client, "--execute=SELECT 1"]
-        process = box.start(
-            found["mariadbd"], *own, *settings,
-            ready=lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0,
-        )  # fmt: skip
-        # Not root: an account with a password and over TCP, as in production.
-        box.run(
-            *client,
-            "--execute=CREATE USER gnocchi@'127.0.0.1' IDENTIFIED BY 'secret';"
-            "GRANT ALL ON *.* TO gnocchi@'127.0.0.1'",
-        )
-        url = f"mysql+pymysql://gnocchi:secret@127.0.0.1:{port}/mysql"
-        yield Server(port, url, box.directory, process)
-
-
-# ------------------------------------------------------------------ Keystone
-
-KEYSTONE = ("keystone>=30", "gunicorn>=27")
-ADMIN_PASSWORD = "admin-password"
-
-KEYSTONE_CONFIGURATION = """\
-[DEFAULT]
-log_file = {directory}/keystone.log
-[database]
-connection = sqlite:///{directory}/keystone.db
-[token]
-provider = fernet
-[fernet_tokens]
-key_repository = {directory}/tokens
-[fernet_receipts]
-key_repository = {directory}/tokens
-[credential]
-key_repository = {directory}/credentials
-[identity]
-password_hash_rounds = 4
-[cache]
-enabled = true
-backend = oslo_cache.dict
-"""
-
-# Its command takes seconds to import, so one interpreter runs it twice. In between, what the first
-# run left behind has to be forgotten.
-KEYSTONE_PREPARATION = """\
-import sys
-
-from keystone import conf
-from keystone.cmd import manage
-from keystone.common.provider_api import ProviderAPIs
-
-file, url, password = sys.argv[1:]
-sys.argv = ["keystone-manage", "--config-file", file, "db_sync"]
-manage.main()
-conf.CONF.reset()
-ProviderAPIs._clear_registry_instances()
-sys.argv[3:] = ["bootstrap", "--bootstrap-password", password]
-for which in ("admin", "internal", "public"):
-    sys.argv += [f"--bootstrap-{which}-url", url]
-sys.argv += ["--bootstrap-region-id", "RegionOne"]
-manage.main()
-"""
-
-# Keystone reads the command line of whoever loads it, so it must not see that of gunicorn.
-KEYSTONE_APPLICATION = """\
-import os
-import sys
-
-os.environ["OS_KEYSTONE_CONFIG_DIR"] = os.path.dirname(__file__)
-os.environ["OS_KEYSTONE_CONFIG_FILES"] = "keystone.conf"
-sys.argv = sys.argv[:1]
-
-from keystone.wsgi.api import application
-"""
-
-
-def keystone_programs() -> pathlib.Path:
-    """Install Keystone if need be, and give the directory of its programs."""
-    return environment("keystone", *KEYSTONE)
-
-
-@contextlib.contextmanager
-def keystone() -> Iterator[Server]:
-    """Run Keystone: an administrator ``admin`` of the project ``admin``, and the usual roles."""
-    found = keystone_programs()
-    with sandbox("keystone", None) as box:
-        port = reserve_port()
-        url = f"http://127.0.0.1:{port}/v3"
-        for repository in ("tokens", "credentials"):
-            _make_keys(box.directory / repository)
-        file = box.directory / "keystone.conf"
-        file.write_text(KEYSTONE_CONFIGURATION.format(directory=box.directory))
-        box.run(found / "python", "-c", KEYSTONE_PREPARATION, file, url, ADMIN_PASSWORD)
-        (box.directory / "served.py").write_text(KEYSTONE_APPLICATION)
-        process = box.start(
-            found / "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "4",
-            "--no-control-socket", "served:application",
-            ready=lambda: _answers(port, "/v3"),
-        )  # fmt: skip
-        yield Server(port, url, box.directory, process)
-
-
-def _make_keys(repository: pathlib.Path) -> None:
-    """Make the staged and the primary key that Keystone expects to find."""
-    repository.mkdir(mode=0o700)
-    for name in ("0", "1"):
-        (repository / name).write_bytes(base64.urlsafe_b64encode(os.urandom(32)))
-
-
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except http.client.HTTPException:
-        return False
-    finally:
-        connection.close()
-
-
-if __name__ == "__main__":
-    starters = {"postgresql": postgresql, "mariadb": mariadb, "keystone": keystone}
-    with starters[sys.argv[1]]() as server:
-        sys.stdout.write(server.url + "\n")
-        sys.stdout.flush()
-        sys.stdin.readline()

@@ -1,0 +1,61 @@
+"""MariaDB."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.servers.base import Server, programs, reserve_port, sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARIADB = ("mariadbd", "mariadb-install-db", "mariadb")
+
+
+def mariadb_programs() -> dict[str, str]:
+    """Find MariaDB's programs."""
+    return programs(*MARIADB)
+
+
+@contextlib.contextmanager
+def mariadb(*, durable: bool = False) -> Iterator[Server]:
+    """Run MariaDB; without ``durable`` it never waits for the disk."""
+    found = mariadb_programs()
+    with sandbox("mariadb", "mysql") as box:
+        data, port, unix_socket = box.directory / "data", reserve_port(), box.directory / "socket"
+        # First of all, or the configuration of the machine is mixed in.
+        # A server removes what it takes for its own temporary tables when it starts; in a shared
+        # directory those of others would go as well.
+        own = ["--no-defaults", f"--datadir={data}", f"--tmpdir={box.directory}"]
+        box.run(
+            found["mariadb-install-db"], *own, "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        )  # fmt: skip
+        settings = [
+            f"--socket={unix_socket}",
+            f"--port={port}",
+            "--bind-address=127.0.0.1",
+            f"--pid-file={box.directory / 'pid'}",
+            "--skip-name-resolve",
+            "--performance-schema=OFF",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-log-file-size=32M",
+        ]
+        if not durable:
+            settings += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"]
+        client = [found["mariadb"], "--no-defaults", f"--socket={unix_socket}", "--user=root"]
+        ask = [*client, "--execute=SELECT 1"]
+        process = box.start(
+            found["mariadbd"], *own, *settings,
+            ready=lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0,
+        )  # fmt: skip
+        # Not root: an account with a password and over TCP, as in production.
+        box.run(
+            *client,
+            "--execute=CREATE USER gnocchi@'127.0.0.1' IDENTIFIED BY 'secret';"
+            "GRANT ALL ON *.* TO gnocchi@'127.0.0.1'",
+        )
+        url = f"mysql+pymysql://gnocchi:secret@127.0.0.1:{port}/mysql"
+        yield Server(port, url, box.directory, process)
