@@ -80,7 +80,7 @@ class UnknownMetrics(NotFound):
     """Some metrics of a batch do not exist."""
 
     def __init__(self, metrics: Iterable[UUID | str]) -> None:
-        self.metrics = sorted(str(m) for m in metrics)
+        self.metrics = sorted({str(m) for m in metrics})
         super().__init__("Unknown metrics: " + ", ".join(self.metrics))
 
 

@@ -60,7 +60,8 @@ def build(services: Services) -> WSGIApplication:
         Misconfigured: the authentication mode does not exist, or a file cannot be used.
     """
     conf = services.conf
-    application: Any = Front(pipelines.load(Api(services, Policies(conf))))
+    # Guarded twice: what a pipeline raises gets the headers that browsers want, too.
+    application: Any = Guard(Front(pipelines.load(Api(services, Policies(conf)))))
     if conf.api.enable_proxy_headers_parsing:
         # The middleware has an option of its own for the same thing.
         options = cfg.ConfigOpts()
@@ -221,7 +222,7 @@ class Front:
 
 
 class Guard:
-    """Stands outermost, so that nothing that is raised anywhere goes without an answer."""
+    """Stands outermost, and again inside CORS: whatever is raised anywhere gets an answer."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
