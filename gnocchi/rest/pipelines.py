@@ -249,18 +249,21 @@ def healthcheck(global_conf: Mapping[str, Any], **_options: str) -> WSGIApplicat
 
 
 class Healthcheck:
-    """The checks of oslo.middleware, for reading and at one address only."""
+    """The checks of oslo.middleware, for reading and at one address only.
+
+    Proxies ask with ``OPTIONS`` too, unless told otherwise.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         # What it passes on are callers that the options exclude.
         self._checks = oslo_healthcheck.Healthcheck(_refuse(Refused(404)), conf)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer; ``HEAD`` is answered like ``GET``, which WebOb cuts the body from."""
+        """Answer; all methods like ``GET``, which WebOb cuts the body from for ``HEAD``."""
         if _segments(environ["PATH_INFO"]):
             return _refuse(Refused(404))(environ, start_response)
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            refused = Refused(405, headers={"Allow": "GET, HEAD"})
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD", "OPTIONS"):
+            refused = Refused(405, headers={"Allow": "GET, HEAD, OPTIONS"})
             return _refuse(refused)(environ, start_response)
         request = webob.Request({**environ, "REQUEST_METHOD": "GET"})
         response: WSGIApplication = request.get_response(self._checks)
