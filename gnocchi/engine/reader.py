@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gnocchi.errors import CorruptObject, Unavailable
+from gnocchi.errors import CorruptObject, TooManyValues, Unavailable
 from gnocchi.indexer import catalog
 from gnocchi.segments import segment as segments
 from gnocchi.segments.batch import ID, high_bits
@@ -86,10 +86,28 @@ class Gap(NamedTuple):
 class _Parts:
     """Rows found so far, oldest segment first, over the ids that were asked for."""
 
-    def __init__(self, ids: np.ndarray) -> None:
+    def __init__(self, granularity: int, ids: np.ndarray, max_rows: int | None) -> None:
+        self.granularity = granularity
         self.ids = ids
         self.blocks: list[Block] = []
         self.gaps: list[Gap] = []
+        self._max_rows = max_rows
+        self._rows = 0
+
+    def add(self, block: Block) -> None:
+        """Add rows of the next segment; raises TooManyValues."""
+        self.blocks.append(block)
+        self._rows += len(block)
+        # What has been replaced does not count, but takes memory until it is dropped.
+        if self._max_rows is not None and self._rows > self._max_rows + self._max_rows // 4:
+            self.merge()
+
+    def merge(self) -> None:
+        """Drop replaced rows, which leaves one block; raises TooManyValues."""
+        self.blocks = [newest_rows(self.granularity, self.ids, self.blocks)]
+        self._rows = len(self.blocks[0])
+        if self._max_rows is not None and self._rows > self._max_rows:
+            raise TooManyValues(self._max_rows)
 
     def withhold(self, first: np.void, last: np.void, start: int, stop: int) -> None:
         """Drop what a damaged piece of these bounds (all inclusive) may have replaced."""
@@ -118,11 +136,23 @@ def newest_rows(granularity: int, ids: np.ndarray, blocks: list[Block]) -> Block
         return blocks[0]
     index = np.concatenate([block.index for block in blocks])
     timestamps = np.concatenate([block.timestamps for block in blocks])
-    chosen = winners(index, timestamps)
+    chosen: np.ndarray | slice = slice(None)
+    if not _follow(blocks):
+        chosen = winners(index, timestamps)
+        index, timestamps = index[chosen], timestamps[chosen]
     columns = {}
     for name in names:
         columns[name] = np.concatenate([block.column(name) for block in blocks])[chosen]
-    return Block(granularity, ids, index[chosen], timestamps[chosen], columns)
+    return Block(granularity, ids, index, timestamps, columns)
+
+
+def _follow(blocks: list[Block]) -> bool:
+    """Whether every block begins behind the end of the one before, as in a single segment."""
+    ends = [(int(block.index[-1]), int(block.timestamps[-1])) for block in blocks]
+    return all(
+        end < (int(block.index[0]), int(block.timestamps[0]))
+        for end, block in zip(ends, blocks[1:], strict=False)
+    )
 
 
 class Reader:
@@ -194,31 +224,35 @@ class Reader:
         stop: int | None = None,
         snapshot: Snapshot | None = None,
         gaps: list[Gap] | None = None,
+        max_rows: int | None = None,
     ) -> Block:
         """The newest rows of some metrics at one granularity in ``[start, stop)``.
 
         Args:
             ids: ``(m,)`` V16, ascending and unique.
             gaps: is given what damage hides; those who compute with the rows must mind it.
+            max_rows: reading stops when there turn out to be more.
 
         Returns:
             A block over exactly ``ids``, sorted by (metric, timestamp).
 
         Raises:
+            TooManyValues: there are more than ``max_rows``.
             Unavailable: segments kept vanishing, or the storage does not answer.
         """
         wanted = frozenset(columns)
         for _ in range(ATTEMPTS):
             try:
                 parts = self._collect(
-                    snapshot or self.snapshot(), granularity, ids, wanted, start, stop
+                    snapshot or self.snapshot(), granularity, ids, wanted, start, stop, max_rows
                 )
             except NoSuchObject:
                 snapshot = self._snapshot = None
                 continue
             if gaps is not None:
                 gaps += parts.gaps
-            return newest_rows(granularity, ids, parts.blocks)
+            parts.merge()
+            return parts.blocks[0]
         raise Unavailable("Segments that the catalog names are missing from the storage")
 
     def _collect(
@@ -229,8 +263,9 @@ class Reader:
         columns: frozenset[str],
         start: int | None,
         stop: int | None,
+        max_rows: int | None,
     ) -> _Parts:
-        parts = _Parts(ids)
+        parts = _Parts(granularity, ids, max_rows)
         if not len(ids):
             return parts
         bounds = high_bits(ids[[0, -1]])
@@ -255,7 +290,7 @@ class Reader:
                     continue
                 found = restrict(block, ids, start, stop)
                 if len(found):
-                    parts.blocks.append(found)
+                    parts.add(found)
         return parts
 
 
@@ -296,12 +331,16 @@ def restrict(block: Block, ids: np.ndarray, start: int | None, stop: int | None)
     position = np.searchsorted(ids, block.ids)
     position[position == len(ids)] = 0
     known = ids[position] == block.ids
-    keep = known[block.index]
+    conditions = [] if known.all() else [known[block.index]]
     if start is not None:
-        keep &= block.timestamps >= start
+        conditions.append(block.timestamps >= start)
     if stop is not None:
-        keep &= block.timestamps < stop
-    chosen = block if keep.all() else block.select(np.flatnonzero(keep))
+        conditions.append(block.timestamps < stop)
+    chosen = block
+    for condition in conditions[1:]:
+        conditions[0] &= condition
+    if conditions and not conditions[0].all():
+        chosen = block.select(np.flatnonzero(conditions[0]))
     return Block(block.granularity, ids, position[chosen.index], chosen.timestamps, chosen.columns)
 
 

@@ -21,6 +21,8 @@ from pecan.core import PecanBase
 from pecan.hooks import PecanHook
 
 from gnocchi.rest import (
+    aggregates,
+    aggregation,
     archive_policies,
     archive_policy_rules,
     auth,
@@ -35,6 +37,7 @@ from gnocchi.rest import (
     resources,
     root,
     search,
+    search_metrics,
     status,
 )
 from gnocchi.rest.errors import Refused
@@ -97,6 +100,10 @@ def tree(api: Api, kind: str = pipelines.EVERYTHING) -> Node:
     if kind == pipelines.VERSIONS:
         return root.Versions(api, {})
     collections: dict[str, Node] = {
+        "aggregates": aggregates.Aggregates(api),
+        "aggregation": Branch(
+            api, {"metric": aggregation.ByIds(api), "resource": aggregation.Types(api)}
+        ),
         "archive_policy": archive_policies.ArchivePolicies(api),
         "archive_policy_rule": archive_policy_rules.ArchivePolicyRules(api),
         "batch": Branch(
@@ -113,7 +120,10 @@ def tree(api: Api, kind: str = pipelines.EVERYTHING) -> Node:
         "metric": metrics.Metrics(api),
         "resource": resources.Types(api),
         "resource_type": resource_types.ResourceTypes(api),
-        "search": Branch(api, {"resource": search.Types(api)}),
+        "search": Branch(
+            api,
+            {"metric": search_metrics.SearchMetrics(api), "resource": search.Types(api)},
+        ),
         "status": status.Status(api),
     }
     children: dict[str, Node] = {"v1": root.Version1(api, collections)}

@@ -420,8 +420,8 @@ def _ids(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         for chunk in column.chunks
     ]
     metric = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    halves = metric.view("<u8").reshape(-1, 2)
-    new = np.empty(len(metric), bool)
-    new[:1] = True
-    np.any(halves[1:] != halves[:-1], axis=1, out=new[1:])
+    high, low = metric.view("<u8").reshape(-1, 2).T
+    new = np.ones(len(metric), bool)
+    np.not_equal(high[1:], high[:-1], out=new[1:])
+    new[1:] |= low[1:] != low[:-1]
     return metric[new].copy(), np.cumsum(new) - 1
