@@ -21,6 +21,7 @@ from gnocchi.segments.batch import ID, high_bits
 from gnocchi.segments.segment import Block, Tail
 from gnocchi.series.points import winners
 from gnocchi.storage import NoSuchObject
+from gnocchi.threads import Parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 # A reader whose segments vanish takes a new snapshot. Retired segments stay for a grace time, so
 # once is the rule; a bound keeps an inconsistent store from holding a request for ever.
 ATTEMPTS = 5
+
+READ_AT_ONCE = 1 << 20  # bytes of neighbouring row groups; more saves no time, and takes memory
+AT_ONCE = 64  # pieces read before their rows are put together
 
 
 class Cache:
@@ -81,6 +85,18 @@ class Gap(NamedTuple):
     high: int
     start: int
     stop: int
+
+
+#: First and last id, first and last time, all inclusive.
+_Bounds = tuple[Any, Any, int, int]
+
+
+class _Piece(NamedTuple):
+    """Something to read: a block that is cached; neighbouring row groups of a segment, by their
+    numbers; or a segment whose tail is damaged, with what it hides."""
+
+    what: Block | Tail | CorruptObject
+    where: Any = None
 
 
 class _Parts:
@@ -161,6 +177,7 @@ class Reader:
     Args:
         damaged: called with name and reason of an object that failed its checksum.
         cache_bytes: how much may be kept of tails and decoded row groups together.
+        parallel: how many reads and decodings of one question may be under way at a time.
     """
 
     def __init__(
@@ -169,12 +186,14 @@ class Reader:
         storage: Storage,
         damaged: Callable[[str, str], None],
         cache_bytes: int,
+        parallel: int = 1,
     ) -> None:
         self._db = db
         self._storage = storage
         self._damaged = damaged
         self._tails = Cache(max(cache_bytes // 4, 1 << 20))
         self._blocks = Cache(max(cache_bytes - cache_bytes // 4, 1 << 20))
+        self._parallel = Parallel(parallel, "reader")
         self._snapshot: Snapshot | None = None
 
     def snapshot(self, version: int | None = None) -> Snapshot:
@@ -202,18 +221,6 @@ class Reader:
             )
             self._tails.put(segment.name, tail, tail.nbytes)
         return tail
-
-    def group(
-        self, tail: Tail, number: int, columns: frozenset[str] | None, *, keep: bool
-    ) -> Block:
-        """One decoded row group. Raises CorruptObject, NoSuchObject."""
-        key = (tail.name, number, columns)
-        block: Block | None = self._blocks.get(key)
-        if block is None:
-            block = segments.read_group(self._storage, tail, number, columns)
-            if keep:
-                self._blocks.put(key, block, block_nbytes(block))
-        return block
 
     def rows(
         self,
@@ -270,28 +277,75 @@ class Reader:
             return parts
         bounds = high_bits(ids[[0, -1]])
         low, high = int(bounds[0]), int(bounds[1])
-        for segment in overlapping(snapshot.segments, low, high, start, stop):
-            try:
-                tail = self.tail(segment)
-            except CorruptObject as e:
-                self._damaged(e.name, str(e.reason))
+        live = list(overlapping(snapshot.segments, low, high, start, stop))
+        pieces: list[_Piece] = []
+        for segment, tail in zip(live, self._parallel.map(self._tail, live), strict=True):
+            if isinstance(tail, CorruptObject):
                 first, last = _range_ids(segment.low, segment.high)
-                parts.withhold(first, last, segment.start, segment.stop)
-                continue
-            for number in groups_of(tail, granularity, ids, start, stop):
-                try:
-                    block = self.group(tail, number, columns, keep=True)
-                except CorruptObject as e:
-                    self._damaged(e.name, str(e.reason))
-                    entry = tail.groups[number]
-                    parts.withhold(
-                        entry["first"], entry["last"], int(entry["start"]), int(entry["stop"])
-                    )
-                    continue
-                found = restrict(block, ids, start, stop)
-                if len(found):
-                    parts.add(found)
+                pieces.append(_Piece(tail, (first, last, segment.start, segment.stop)))
+            else:
+                groups = groups_of(tail, granularity, ids, start, stop)
+                pieces += self._pieces(tail, groups, columns)
+
+        def rows(piece: _Piece) -> list[Block | tuple[CorruptObject, _Bounds]]:
+            return [
+                found if isinstance(found, tuple) else restrict(found, ids, start, stop)
+                for found in self._read(piece, columns)
+            ]
+
+        for begin in range(0, len(pieces), AT_ONCE):
+            for found in self._parallel.map(rows, pieces[begin : begin + AT_ONCE]):
+                for block in found:
+                    if isinstance(block, tuple):
+                        error, hidden = block
+                        self._damaged(error.name, str(error.reason))
+                        parts.withhold(*hidden)
+                    elif len(block):
+                        parts.add(block)
         return parts
+
+    def _tail(self, segment: Segment) -> Tail | CorruptObject:
+        try:
+            return self.tail(segment)
+        except CorruptObject as error:
+            return error
+
+    def _pieces(
+        self, tail: Tail, groups: Iterable[int], columns: frozenset[str]
+    ) -> Iterator[_Piece]:
+        """What to read of a segment, in its order: neighbours that are not cached, together."""
+        fresh: list[int] = []
+        for group in groups:
+            block = self._blocks.get((tail.name, group, columns))
+            if block is None:
+                fresh.append(group)
+                continue
+            for run in segments.stretches(tail, fresh, READ_AT_ONCE):
+                yield _Piece(tail, run)
+            fresh = []
+            yield _Piece(block)
+        for run in segments.stretches(tail, fresh, READ_AT_ONCE):
+            yield _Piece(tail, run)
+
+    def _read(
+        self, piece: _Piece, columns: frozenset[str]
+    ) -> Iterator[Block | tuple[CorruptObject, _Bounds]]:
+        """Decoded row groups, or what is wrong with each and what it hides."""
+        what = piece.what
+        if isinstance(what, Block):
+            yield what
+        elif isinstance(what, CorruptObject):
+            yield what, piece.where
+        else:
+            blocks = segments.read_groups(self._storage, what, piece.where, columns)
+            for group, block in zip(piece.where, blocks, strict=True):
+                if isinstance(block, CorruptObject):
+                    entry = what.groups[group]
+                    bounds = entry["first"], entry["last"], int(entry["start"]), int(entry["stop"])
+                    yield block, bounds
+                else:
+                    self._blocks.put((what.name, group, columns), block, block_nbytes(block))
+                    yield block
 
 
 def overlapping(
