@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, ClassVar
 import cotyledon
 
 from gnocchi import coordination, errors, service, startup
-from gnocchi.engine import compact, janitor, process, status
+from gnocchi.engine import compact, division, janitor, process, status
+from gnocchi.indexer import catalog
 
 if TYPE_CHECKING:
     from gnocchi.config import Configuration
@@ -126,13 +127,18 @@ class Processing(Child):
 
     def connect(self) -> None:
         super().connect()
-        metricd = self.conf.metricd
-        self.worker = process.Worker(self.services)
         coordinator = coordination.connect(self.conf, str(self.index))
         coordinator.join()
         self._coordinator = coordinator
+        self._divide()
+
+    def _divide(self) -> None:
+        """Begin anew with the sacks there are."""
+        assert self._coordinator is not None
+        metricd = self.conf.metricd
+        self.worker = process.Worker(self.services)
         self.membership = coordination.Membership(
-            coordinator,
+            self._coordinator,
             index=self.index,
             workers=metricd.workers,
             sacks=self.services.sacks,
@@ -141,6 +147,8 @@ class Processing(Child):
 
     def job(self) -> None:
         assert self._coordinator is not None
+        if self.services.follow(catalog.state(self.services.db).sacks):
+            self._divide()
         share = self.membership.refresh(self.worker.statistics)
         due = share.due(self.services.incoming.waiting())
         if not due:
@@ -188,6 +196,8 @@ class Janitor(Child):
         self._coordinator = coordination.connect(self.conf, f"janitor{self.index}")
 
     def job(self) -> None:
+        self.services.follow(catalog.state(self.services.db).sacks)
+        division.move_stragglers(self.services)
         # First, so that merges that fail, on a full disk for instance, do not keep it from making
         # room.
         if time.monotonic() - self._cleaned >= self.conf.metricd.metric_cleanup_delay:

@@ -42,6 +42,8 @@ class Services:
     max_points_per_round: int = 300_000
     compaction_fan_in: int = 8
     cleanup_batch_size: int = 10_000
+    #: Makes the incoming store as it is with another number of sacks.
+    divided: Callable[[int], Incoming] | None = None
     #: The processing workers and their statistics, None where membership is not known.
     members: Callable[[], dict[str, dict[str, Any]] | None] = _no_members
     reader: Reader = field(init=False)
@@ -58,6 +60,18 @@ class Services:
     def sacks(self) -> int:
         """How many sacks the incoming measures are divided into."""
         return self.incoming.sacks
+
+    def follow(self, sacks: int) -> bool:
+        """Divide the incoming measures as the catalog does now; return whether that is new.
+
+        Args:
+            sacks: what the catalog says, 0 if it says nothing.
+        """
+        if self.divided is None or sacks in (0, self.incoming.sacks):
+            return False
+        LOG.info("Incoming measures are divided into %d sacks from now on", sacks)
+        self.incoming = self.divided(sacks)
+        return True
 
     def damaged(self, name: str, reason: str) -> None:
         """Note that an object failed its checksum: once in the log, and for the status."""
@@ -141,4 +155,5 @@ def connect(conf: cfg.ConfigOpts, cache_bytes: int | None = None) -> Services:
         max_points_per_round=conf.metricd.max_points_per_round,
         compaction_fan_in=conf.metricd.compaction_fan_in,
         cleanup_batch_size=conf.metricd.cleanup_batch_size,
+        divided=lambda number: load_incoming(conf, number),
     )
