@@ -77,6 +77,16 @@ def test_own_sacks_are_due_at_once_and_those_of_others_when_they_wait_too_long()
             "[storage]\ndriver = memory\n[indexer]\nurl = postgresql+psycopg2://u:p@h/n",
             "postgresql://u:p@h/n",
         ),
+        ("[storage]\ndriver = redis\nredis_url = redis://h:1/?db=2", "redis://h:1/?db=2"),
+        (
+            "[incoming]\ndriver = redis\nredis_url = rediss://:p@h?sentinel=m&sentinel_fallback=a:1",
+            "redis://:p@h?sentinel=m&sentinel_fallback=a%3A1&ssl=true",
+        ),
+        (
+            "[storage]\ndriver = redis\nredis_url = redis://h?cluster=true\n"
+            "[indexer]\nurl = postgresql://h/n",
+            "postgresql://h/n",
+        ),
         (
             "[storage]\ndriver = memory\nfile_basepath = /d\n[indexer]\nurl = sqlite:////x",
             "file:///d/coordination",
