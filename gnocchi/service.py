@@ -120,7 +120,11 @@ def load_incoming(conf: cfg.ConfigOpts, sacks: int) -> Incoming:
     return incoming
 
 
-def open_database(conf: cfg.ConfigOpts) -> Database:
+#: A daemon gives a database server up that takes longer than this for one statement.
+ANSWER_S = 60.0
+
+
+def open_database(conf: cfg.ConfigOpts, answer_timeout_s: float | None = None) -> Database:
     """The indexer's database; connections are made when they are needed."""
     return Database(
         conf.indexer.url,
@@ -128,20 +132,24 @@ def open_database(conf: cfg.ConfigOpts) -> Database:
         pool_size=conf.database.max_pool_size,
         max_overflow=conf.database.max_overflow,
         pool_recycle_s=conf.database.connection_recycle_time,
+        answer_timeout_s=answer_timeout_s,
     )
 
 
-def connect(conf: cfg.ConfigOpts, cache_bytes: int | None = None) -> Services:
+def connect(
+    conf: cfg.ConfigOpts, cache_bytes: int | None = None, answer_timeout_s: float = ANSWER_S
+) -> Services:
     """Build the services from the configuration.
 
     Args:
         cache_bytes: size of the read cache; ``[storage] cache_size`` by default.
+        answer_timeout_s: longest wait for the indexer's database to answer one statement.
 
     Raises:
         Misconfigured: a driver does not exist, or `gnocchi-upgrade` has not been run.
         Unavailable: a backend does not answer; trying again later may help.
     """
-    db = open_database(conf)
+    db = open_database(conf, answer_timeout_s)
     db.check()
     sacks = len(catalog.sacks(db))
     if not sacks:

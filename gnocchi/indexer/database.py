@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from gnocchi import errors
-from gnocchi.indexer import upgrade
+from gnocchi.indexer import patience, upgrade
 from gnocchi.indexer.columns import MYSQL
 from gnocchi.indexer.failures import Failure, classify, translate
 
@@ -63,6 +63,7 @@ class Database:
         max_overflow: int = 50,
         pool_timeout_s: float = 30.0,
         pool_recycle_s: int = 3600,
+        answer_timeout_s: float | None = None,
     ) -> None:
         """Prepare the connections; none is made before the first use.
 
@@ -71,6 +72,8 @@ class Database:
                 with.
             sync: SQLite only: whether a commit survives loss of power (else it survives only
                 the death of processes). Servers have that in their own configuration.
+            answer_timeout_s: longest wait for a server's answer to one statement; no limit by
+                default.
 
         Raises:
             errors.Misconfigured: the URL cannot be understood or names an unknown database.
@@ -83,6 +86,7 @@ class Database:
         # What modules of this package remember about this database, under their own keys.
         self.memory: dict[str, Any] = {}
         self._sync = sync
+        self._answer_timeout_s = answer_timeout_s
         self._engine = self._create_engine(
             pool_size=pool_size,
             max_overflow=max_overflow,
@@ -106,8 +110,7 @@ class Database:
         else:
             options["pool_pre_ping"] = True
             options["isolation_level"] = "READ COMMITTED"
-            if self.postgresql and "connect_timeout" not in self.url.query:
-                options["connect_args"] = {"connect_timeout": 10}
+            options["connect_args"] = patience.connect_args(self.url, self._answer_timeout_s)
         try:
             engine = sa.create_engine(self.url, **options, **pool)
         except (sa.exc.ArgumentError, ImportError) as error:

@@ -253,3 +253,24 @@ def sandbox(name: str, account: str | None) -> Iterator[Sandbox]:
     finally:
         box.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def paused(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a server and its children for the length of the block, as on a machine that hangs.
+
+    Their connections stay, and the kernel goes on taking what is sent to them.
+    """
+    tree = [process.pid]
+    for pid in tree:
+        tasks = pathlib.Path(f"/proc/{pid}/task")
+        for task in tasks.iterdir():
+            tree += [int(child) for child in (task / "children").read_text().split()]
+    for pid in tree:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in tree:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
