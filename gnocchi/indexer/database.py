@@ -50,6 +50,10 @@ _ATTEMPTS = 20
 _PATIENCE_S = 60.0
 _LOCK_TIMEOUT_S = 30
 
+#: A server that hears nothing for so long in the middle of a transaction undoes it, and frees its
+#: locks: the host behind it was cut off, which takes the network layer hours to find out.
+ABANDONED_S = 120
+
 
 class Database:
     """One database, its pool of connections, and how its dialect differs."""
@@ -119,6 +123,8 @@ class Database:
             sa.event.listen(engine, "connect", self._prepare_sqlite)
         elif self.mysql:
             sa.event.listen(engine, "connect", self._prepare_mysql)
+        else:
+            sa.event.listen(engine, "connect", self._prepare_postgresql)
         return engine
 
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
@@ -137,6 +143,13 @@ class Database:
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_mode = 'TRADITIONAL'")
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT_S}")
+            # There is no limit for transactions alone; the pool replaces what was closed.
+            cursor.execute(f"SET SESSION wait_timeout = {ABANDONED_S}")
+
+    def _prepare_postgresql(self, connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_S}s'")
+        connection.commit()
 
     # ------------------------------------------------------------------ transactions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -306,4 +307,27 @@ def test_server_that_stopped_answering_is_unavailable_within_the_time_out(
                 catalog.state(db)
             assert time.monotonic() - began < 8
     assert catalog.state(db).catalog == 0
+    db.close()
+
+
+def test_locks_of_a_client_that_vanished_are_freed_by_the_server(
+    request: pytest.FixtureRequest,
+    database_kind: str,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host that is cut off in the middle of a commit must not stop all others."""
+    if database_kind == "sqlite":
+        pytest.skip("SQLite's clients are processes of one machine, which free their locks")
+    db = Database(database_url)
+    db.upgrade()
+    monkeypatch.setattr("gnocchi.indexer.database.ABANDONED_S", 1)
+    cut_off = Database(database_url)
+    with contextlib.suppress(errors.Unavailable), cut_off.write() as connection:
+        bump(connection, "catalog")
+        began = time.monotonic()
+        db.run(lambda other: bump(other, "catalog"))
+        assert time.monotonic() - began < 10
+    assert catalog.state(db).catalog == 1
+    cut_off.close()
     db.close()
