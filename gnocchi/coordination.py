@@ -49,6 +49,9 @@ MEMBERSHIP_S = 3.0
 STAND_BY_S = 3.0
 #: Age at which any worker takes it: not even those standing by seem to be there.
 ABANDONED_S = 15.0
+#: A sack in which measures wait, and whose generation has not moved for so long, is processed
+#: without its lock: some servers keep the locks of a host that was cut off for hours.
+STUCK_S = 60.0
 #: Each lock in a database is a connection to it, and a worker of each core of each host takes some.
 LOCKS_OF_A_DATABASE = 4
 
@@ -311,6 +314,34 @@ class Share:
             or (age_s >= STAND_BY_S and sack in self.stand_by)
             or age_s >= ABANDONED_S
         )
+
+
+class Stuck:
+    """Finds sacks whose lock is held by somebody who does not work.
+
+    Processing them without the lock is as safe as with it, only that work may be done twice.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def among(self, locked: Iterable[int], generations: Mapping[int, int]) -> list[int]:
+        """Pick from the sacks that wait and cannot be locked now.
+
+        Args:
+            locked: all of them; others are forgotten.
+            generations: of all sacks, at this moment.
+        """
+        now = time.monotonic()
+        before, self._seen = self._seen, {}
+        stuck = []
+        for sack in locked:
+            generation = generations.get(sack, -1)
+            known, since = before.get(sack, (None, now))
+            self._seen[sack] = (generation, since if known == generation else now)
+            if known == generation and now - since >= STUCK_S:
+                stuck.append(sack)
+        return sorted(stuck)
 
 
 def share_by_ring(member: str, members: Iterable[str], sacks: int, replicas: int) -> Share:

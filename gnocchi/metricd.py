@@ -137,6 +137,7 @@ class Processing(Child):
         assert self._coordinator is not None
         metricd = self.conf.metricd
         self.worker = process.Worker(self.services)
+        self.stuck = coordination.Stuck()
         self.membership = coordination.Membership(
             self._coordinator,
             index=self.index,
@@ -154,6 +155,7 @@ class Processing(Child):
         if not due:
             return
         with self._coordinator.sacks(due, self.services.sacks) as mine:
+            mine += self._stuck(set(due).difference(mine))
             if mine:
                 try:
                     self.worker.work(mine, time.monotonic() + LONGEST_JOB_S)
@@ -161,6 +163,13 @@ class Processing(Child):
                 except errors.StaleGeneration as error:
                     # A refresh, or a worker that lost its locks: what it left is done next time.
                     LOG.debug("%s", error)
+
+    def _stuck(self, locked: set[int]) -> list[int]:
+        generations = catalog.sacks(self.services.db) if locked else {}
+        stuck = self.stuck.among(locked, generations)
+        if stuck:
+            LOG.warning("Processing sacks %s without their locks, which nobody gives back", stuck)
+        return stuck
 
     def pause(self, started: float) -> None:
         metricd = self.conf.metricd
