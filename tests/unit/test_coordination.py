@@ -95,8 +95,10 @@ def test_sack_is_stuck_when_it_waits_and_nobody_commits(monkeypatch: pytest.Monk
             "redis://:p@h?sentinel=m&sentinel_fallback=a%3A1&ssl=true",
         ),
         (
-            "[storage]\ndriver = redis\nredis_url = redis://h?cluster=true\n"
-            "[indexer]\nurl = postgresql://h/n",
+            (
+                "[storage]\ndriver = redis\nredis_url = redis://h?cluster=true\n"
+                "[indexer]\nurl = postgresql://h/n"
+            ),
             "postgresql://h/n",
         ),
         (
