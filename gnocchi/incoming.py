@@ -62,6 +62,10 @@ class Incoming(abc.ABC):
     #: Whether points outlive a power failure once `add` has returned.
     survives_power_loss: ClassVar[bool] = True
 
+    #: How many seconds pass between two looks at all that waits while nothing seems to: as often
+    #: as costs next to nothing. What is news to `wait` is taken at once all the same.
+    look_s: ClassVar[float] = 2.0
+
     sacks: int = 0
 
     @abc.abstractmethod

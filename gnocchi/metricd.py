@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 #: Rounds begin no more often than this, so that single points arriving one after the other share
 #: rounds instead of costing one each.
 PACE_S = 0.5
-#: How often a worker with nothing to do looks at sacks it only stands by for.
+#: How long to wait for something to do before looking again, where nobody else stands by.
 LOOK_S = 2.0
 #: How often the janitor looks whether segments can be merged.
 COMPACTION_S = 2.0
@@ -179,7 +179,9 @@ class Processing(Child):
         self.stop.wait(max(0.0, started + PACE_S - time.monotonic()))
         if not self.stop.is_set():
             try:
-                self.services.incoming.wait(LOOK_S, self.membership.share.first)
+                self.services.incoming.wait(
+                    self.services.incoming.look_s, self.membership.share.first
+                )
             except errors.Unavailable:
                 self.stop.wait(LOOK_S)  # the job will meet it too, and report it
 
