@@ -89,9 +89,13 @@ class Ledger:
     """What one process knows of one group: the last listing, and acknowledgements.
 
     Safe for threads; does no I/O.
+
+    Args:
+        lag_s: an object that is there may be missing from listings for so long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lag_s: float = 0.0) -> None:
+        self._lag_s = lag_s
         self._lock = threading.Lock()
         self._acknowledgements: dict[str, _Known] = {}
         self._taken: dict[str, dict[str, Share]] = {}  # stem -> acknowledgement -> share
@@ -189,7 +193,7 @@ class Ledger:
                 acknowledgement
                 for acknowledgement, known in self._acknowledgements.items()
                 if there.isdisjoint(known.shares)
-                and (known.since < self.began or self._gone.issuperset(known.shares))
+                and (known.since + self._lag_s < self.began or self._gone.issuperset(known.shares))
             ]
 
     def forget(self, acknowledgements: Iterable[str]) -> None:

@@ -137,13 +137,13 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class Receipt:
-    """What a discard needs. False when there is nothing to discard."""
+    """What a discard needs. Its length is how many objects it is about."""
 
     parts: list[Part] = field(default_factory=list)
     acknowledgements: list[str] = field(default_factory=list)  # keys of damaged ones
 
-    def __bool__(self) -> bool:
-        return bool(self.parts or self.acknowledgements)
+    def __len__(self) -> int:
+        return len(self.parts) + len(self.acknowledgements)
 
 
 class ObjectIncoming(Incoming):
@@ -154,6 +154,10 @@ class ObjectIncoming(Incoming):
     """
 
     look_s: ClassVar[float] = 5.0  # a listing is a request that may have to be paid for
+
+    #: For how long a listing may lack an object that is there: acknowledgements stay so much longer
+    #: than what they name seems to.
+    listing_lag_s: ClassVar[float] = 0.0
 
     def __init__(self, objects: Objects, sacks: int, parallel: int = PARALLEL) -> None:
         self.sacks = sacks
@@ -167,7 +171,7 @@ class ObjectIncoming(Incoming):
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._ledgers = [Ledger() for _ in self._folders]
+        self._ledgers = [Ledger(self.listing_lag_s) for _ in self._folders]
         self._news = threading.Condition()
         self._added = 0  # counts adds of this process
         self._looked = 0  # what it was at the last look of `wait`

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnocchi.drivers import acknowledgements
-from gnocchi.drivers.acknowledgements import Share, settled
+from gnocchi.drivers.acknowledgements import PREFIX, Share, settled
 from gnocchi.drivers.names import Name
 from gnocchi.errors import CorruptObject, Unavailable
 from tests.conformance.models import SACKS
@@ -93,6 +93,34 @@ def test_acknowledgement_is_kept_while_its_object_may_be_there(place: Place, lat
     second.tidy(0.0)
     assert values(take_all(place.open(), [0])) == []
     assert values(take_all(place.open(), [1])) == [0.0, 1.0]
+
+
+def test_acknowledgement_is_kept_for_as_long_as_listings_lag(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that lacks an object which is there must not cost the object's acknowledgement."""
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("gnocchi.drivers.objects.ObjectIncoming.listing_lag_s", 60.0)
+    first, second = place.open(), place.open()
+    for number in range(2):
+        first.add(in_sacks(SACKS, [0, 1], float(number)))
+    first.discard(take_all(first, [0]))
+    hidden = {key: data for key, data in place.shelf.objects.items() if PREFIX not in key}
+    for key in hidden:
+        del place.shelf.objects[key]
+    for _ in range(3):
+        second.tidy(0.0)
+        now[0] += 20.0
+    place.shelf.objects.update(hidden)
+    assert values(take_all(place.open(), [0])) == []
+    assert values(take_all(place.open(), [1])) == [0.0, 1.0]
+    for key in hidden:
+        del place.shelf.objects[key]
+    second.tidy(0.0)
+    now[0] += 61.0
+    second.tidy(0.0)
+    assert place.shelf.waiting() == []
 
 
 # ------------------------------------------------------------ crashes
