@@ -6,14 +6,15 @@ The tree, by what the caller can do about it::
     ├── NotFound            NoSuchMetric, NoSuchResource, NoSuchResourceType,
     │                       NoSuchArchivePolicy, NoSuchArchivePolicyRule,
     │                       NoSuchAggregationMethod, NoSuchGranularity, UnknownMetrics,
-    │                       UnknownResources
+    │                       UnknownResources, UnknownAggregation
     ├── AlreadyExists       ArchivePolicyAlreadyExists, ArchivePolicyRuleAlreadyExists,
     │                       NamedMetricAlreadyExists, ResourceAlreadyExists,
     │                       ResourceTypeAlreadyExists
     ├── Invalid             InvalidTimestamp, InvalidTimespan, InvalidArchivePolicy,
     │                       UnsupportedArchivePolicyChange, UnsupportedArchivePolicyRuleChange,
     │                       InvalidPagination, NoArchivePolicyRuleMatch,
-    │                       InvalidResourceAttribute
+    │                       InvalidResourceAttribute, CannotAggregate (TooManyReferences,
+    │                       TooManyValues)
     ├── InUse               ArchivePolicyInUse, ResourceTypeInUse
     ├── Busy                MetricsLocked, StaleGeneration, StaleSegments, ResourceTypeChanged
     ├── Unavailable         a backend does not answer; nothing was acknowledged
@@ -80,7 +81,7 @@ class UnknownMetrics(NotFound):
     """Some metrics of a batch do not exist."""
 
     def __init__(self, metrics: Iterable[UUID | str]) -> None:
-        self.metrics = sorted(str(m) for m in metrics)
+        self.metrics = sorted({str(m) for m in metrics})
         super().__init__("Unknown metrics: " + ", ".join(self.metrics))
 
 
@@ -120,6 +121,16 @@ class NoSuchGranularity(NotFound):
         self.metric = metric
         self.method = method
         self.granularity = granularity
+
+
+class UnknownAggregation(NotFound):
+    """Of the metrics to be aggregated, this one does not keep the method asked for."""
+
+    cause = "Metrics with unknown aggregation"
+
+    def __init__(self, metric: UUID, method: str) -> None:
+        super().__init__(f"{self.cause}: {method} of metric {metric}")
+        self.detail = [[str(metric), method]]
 
 
 # ------------------------------------------------------------------ already exists
@@ -235,6 +246,34 @@ class InvalidResourceAttribute(Invalid):
         self.resource_type = resource_type
         self.attribute = attribute
         self.value = value
+
+
+class CannotAggregate(Invalid):
+    """The metrics exist, but what is asked for cannot be computed from them together.
+
+    ``detail`` names the series in question, or the limit that they exceed.
+    """
+
+    cause = "Metrics cannot be aggregated"
+
+    def __init__(self, reason: str, detail: object) -> None:
+        super().__init__(f"{self.cause}: {reason}")
+        self.reason = reason
+        self.detail = detail
+
+
+class TooManyReferences(CannotAggregate):
+    """One request refers to more series than allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"More than {limit} series are referred to", limit)
+
+
+class TooManyValues(CannotAggregate):
+    """One request would need more values than allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"More than {limit} values would have to be aggregated", limit)
 
 
 # ------------------------------------------------------------------ in use

@@ -39,6 +39,7 @@ class Services:
     storage: Storage
     incoming: Incoming
     cache_bytes: int = 64 << 20
+    parallel_operations: int = 1
     max_points_per_round: int = 300_000
     compaction_fan_in: int = 8
     cleanup_batch_size: int = 10_000
@@ -51,7 +52,9 @@ class Services:
     policies: Policies = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reader = Reader(self.db, self.storage, self.damaged, self.cache_bytes)
+        self.reader = Reader(
+            self.db, self.storage, self.damaged, self.cache_bytes, self.parallel_operations
+        )
         self.identities = Identities(self.db)
         self.policies = Policies(self.db)
         self._reported: set[str] = set()
@@ -160,6 +163,7 @@ def connect(
         load_storage(conf),
         load_incoming(conf, sacks),
         cache_bytes=conf.storage.cache_size << 20 if cache_bytes is None else cache_bytes,
+        parallel_operations=conf.parallel_operations,
         max_points_per_round=conf.metricd.max_points_per_round,
         compaction_fan_in=conf.metricd.compaction_fan_in,
         cleanup_batch_size=conf.metricd.cleanup_batch_size,

@@ -41,9 +41,8 @@ import contextlib
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from gnocchi import errors
 from gnocchi.drivers import acknowledgements
@@ -52,9 +51,10 @@ from gnocchi.drivers.names import GROUP, Arrivals, Name, groups_of, masks_of, sa
 from gnocchi.drivers.together import Together
 from gnocchi.incoming import Backlog, Damage, Incoming, Taken
 from gnocchi.segments import batch
+from gnocchi.threads import Parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 PARALLEL = 16  # requests at a time
 OBJECTS_A_TAKE = 4096  # a round's memory and time are bounded also when all requests are small
@@ -63,9 +63,6 @@ LONGEST_POLL_S = 5.0
 BACK_OFF = 1.5
 SKEW_NS = 60 * 10**9
 DAMAGED = "damaged"
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class Listed(NamedTuple):
@@ -100,31 +97,6 @@ class Objects(abc.ABC):
     @abc.abstractmethod
     def list(self, folder: str) -> Iterator[Listed]:
         """Everything in a folder; ascending by name if the store can do that."""
-
-
-class Parallel:
-    """Does something to several things at a time, in threads of this process."""
-
-    def __init__(self, limit: int = PARALLEL) -> None:
-        self._limit = limit
-        self._renew()
-        os.register_at_fork(after_in_child=self._renew)  # threads are not there in a child
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def map(self, function: Callable[[_T], _R], things: Sequence[_T]) -> list[_R]:
-        """The results, in order; what the first call to fail raised, once all have ended."""
-        if len(things) < 2:
-            return [function(thing) for thing in things]
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._limit, "objects")
-        futures = [self._pool.submit(function, thing) for thing in things]
-        for future in futures:
-            future.exception()
-        return [future.result() for future in futures]
 
 
 class Part(NamedTuple):
@@ -166,7 +138,7 @@ class ObjectIncoming(Incoming):
         self._damaged_folder = self.damaged_folder()
         self._arrivals = Arrivals()
         self._together = Together(self._write)
-        self._parallel = Parallel(min(parallel, PARALLEL))
+        self._parallel = Parallel(min(parallel, PARALLEL), "objects")
         self._renew()
         os.register_at_fork(after_in_child=self._renew)
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gnocchi.errors import CorruptObject, Unavailable
+from gnocchi.errors import CorruptObject, TooManyValues, Unavailable
 from gnocchi.indexer import catalog
 from gnocchi.segments import segment as segments
 from gnocchi.segments.batch import ID, high_bits
 from gnocchi.segments.segment import Block, Tail
 from gnocchi.series.points import winners
 from gnocchi.storage import NoSuchObject
+from gnocchi.threads import Parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 # A reader whose segments vanish takes a new snapshot. Retired segments stay for a grace time, so
 # once is the rule; a bound keeps an inconsistent store from holding a request for ever.
 ATTEMPTS = 5
+
+READ_AT_ONCE = 1 << 20  # bytes of neighbouring row groups; more saves no time, and takes memory
+AT_ONCE = 64  # pieces read before their rows are put together
 
 
 class Cache:
@@ -83,13 +87,43 @@ class Gap(NamedTuple):
     stop: int
 
 
+#: First and last id, first and last time, all inclusive.
+_Bounds = tuple[Any, Any, int, int]
+
+
+class _Piece(NamedTuple):
+    """Something to read: a block that is cached; neighbouring row groups of a segment, by their
+    numbers; or a segment whose tail is damaged, with what it hides."""
+
+    what: Block | Tail | CorruptObject
+    where: Any = None
+
+
 class _Parts:
     """Rows found so far, oldest segment first, over the ids that were asked for."""
 
-    def __init__(self, ids: np.ndarray) -> None:
+    def __init__(self, granularity: int, ids: np.ndarray, max_rows: int | None) -> None:
+        self.granularity = granularity
         self.ids = ids
         self.blocks: list[Block] = []
         self.gaps: list[Gap] = []
+        self._max_rows = max_rows
+        self._rows = 0
+
+    def add(self, block: Block) -> None:
+        """Add rows of the next segment; raises TooManyValues."""
+        self.blocks.append(block)
+        self._rows += len(block)
+        # What has been replaced does not count, but takes memory until it is dropped.
+        if self._max_rows is not None and self._rows > self._max_rows + self._max_rows // 4:
+            self.merge()
+
+    def merge(self) -> None:
+        """Drop replaced rows, which leaves one block; raises TooManyValues."""
+        self.blocks = [newest_rows(self.granularity, self.ids, self.blocks)]
+        self._rows = len(self.blocks[0])
+        if self._max_rows is not None and self._rows > self._max_rows:
+            raise TooManyValues(self._max_rows)
 
     def withhold(self, first: np.void, last: np.void, start: int, stop: int) -> None:
         """Drop what a damaged piece of these bounds (all inclusive) may have replaced."""
@@ -118,11 +152,23 @@ def newest_rows(granularity: int, ids: np.ndarray, blocks: list[Block]) -> Block
         return blocks[0]
     index = np.concatenate([block.index for block in blocks])
     timestamps = np.concatenate([block.timestamps for block in blocks])
-    chosen = winners(index, timestamps)
+    chosen: np.ndarray | slice = slice(None)
+    if not _follow(blocks):
+        chosen = winners(index, timestamps)
+        index, timestamps = index[chosen], timestamps[chosen]
     columns = {}
     for name in names:
         columns[name] = np.concatenate([block.column(name) for block in blocks])[chosen]
-    return Block(granularity, ids, index[chosen], timestamps[chosen], columns)
+    return Block(granularity, ids, index, timestamps, columns)
+
+
+def _follow(blocks: list[Block]) -> bool:
+    """Whether every block begins behind the end of the one before, as in a single segment."""
+    ends = [(int(block.index[-1]), int(block.timestamps[-1])) for block in blocks]
+    return all(
+        end < (int(block.index[0]), int(block.timestamps[0]))
+        for end, block in zip(ends, blocks[1:], strict=False)
+    )
 
 
 class Reader:
@@ -131,6 +177,7 @@ class Reader:
     Args:
         damaged: called with name and reason of an object that failed its checksum.
         cache_bytes: how much may be kept of tails and decoded row groups together.
+        parallel: how many reads and decodings of one question may be under way at a time.
     """
 
     def __init__(
@@ -139,12 +186,14 @@ class Reader:
         storage: Storage,
         damaged: Callable[[str, str], None],
         cache_bytes: int,
+        parallel: int = 1,
     ) -> None:
         self._db = db
         self._storage = storage
         self._damaged = damaged
         self._tails = Cache(max(cache_bytes // 4, 1 << 20))
         self._blocks = Cache(max(cache_bytes - cache_bytes // 4, 1 << 20))
+        self._parallel = Parallel(parallel, "reader")
         self._snapshot: Snapshot | None = None
 
     def snapshot(self, version: int | None = None) -> Snapshot:
@@ -173,18 +222,6 @@ class Reader:
             self._tails.put(segment.name, tail, tail.nbytes)
         return tail
 
-    def group(
-        self, tail: Tail, number: int, columns: frozenset[str] | None, *, keep: bool
-    ) -> Block:
-        """One decoded row group. Raises CorruptObject, NoSuchObject."""
-        key = (tail.name, number, columns)
-        block: Block | None = self._blocks.get(key)
-        if block is None:
-            block = segments.read_group(self._storage, tail, number, columns)
-            if keep:
-                self._blocks.put(key, block, block_nbytes(block))
-        return block
-
     def rows(
         self,
         granularity: int,
@@ -194,31 +231,35 @@ class Reader:
         stop: int | None = None,
         snapshot: Snapshot | None = None,
         gaps: list[Gap] | None = None,
+        max_rows: int | None = None,
     ) -> Block:
         """The newest rows of some metrics at one granularity in ``[start, stop)``.
 
         Args:
             ids: ``(m,)`` V16, ascending and unique.
             gaps: is given what damage hides; those who compute with the rows must mind it.
+            max_rows: reading stops when there turn out to be more.
 
         Returns:
             A block over exactly ``ids``, sorted by (metric, timestamp).
 
         Raises:
+            TooManyValues: there are more than ``max_rows``.
             Unavailable: segments kept vanishing, or the storage does not answer.
         """
         wanted = frozenset(columns)
         for _ in range(ATTEMPTS):
             try:
                 parts = self._collect(
-                    snapshot or self.snapshot(), granularity, ids, wanted, start, stop
+                    snapshot or self.snapshot(), granularity, ids, wanted, start, stop, max_rows
                 )
             except NoSuchObject:
                 snapshot = self._snapshot = None
                 continue
             if gaps is not None:
                 gaps += parts.gaps
-            return newest_rows(granularity, ids, parts.blocks)
+            parts.merge()
+            return parts.blocks[0]
         raise Unavailable("Segments that the catalog names are missing from the storage")
 
     def _collect(
@@ -229,34 +270,82 @@ class Reader:
         columns: frozenset[str],
         start: int | None,
         stop: int | None,
+        max_rows: int | None,
     ) -> _Parts:
-        parts = _Parts(ids)
+        parts = _Parts(granularity, ids, max_rows)
         if not len(ids):
             return parts
         bounds = high_bits(ids[[0, -1]])
         low, high = int(bounds[0]), int(bounds[1])
-        for segment in overlapping(snapshot.segments, low, high, start, stop):
-            try:
-                tail = self.tail(segment)
-            except CorruptObject as e:
-                self._damaged(e.name, str(e.reason))
+        live = list(overlapping(snapshot.segments, low, high, start, stop))
+        pieces: list[_Piece] = []
+        for segment, tail in zip(live, self._parallel.map(self._tail, live), strict=True):
+            if isinstance(tail, CorruptObject):
                 first, last = _range_ids(segment.low, segment.high)
-                parts.withhold(first, last, segment.start, segment.stop)
-                continue
-            for number in groups_of(tail, granularity, ids, start, stop):
-                try:
-                    block = self.group(tail, number, columns, keep=True)
-                except CorruptObject as e:
-                    self._damaged(e.name, str(e.reason))
-                    entry = tail.groups[number]
-                    parts.withhold(
-                        entry["first"], entry["last"], int(entry["start"]), int(entry["stop"])
-                    )
-                    continue
-                found = restrict(block, ids, start, stop)
-                if len(found):
-                    parts.blocks.append(found)
+                pieces.append(_Piece(tail, (first, last, segment.start, segment.stop)))
+            else:
+                groups = groups_of(tail, granularity, ids, start, stop)
+                pieces += self._pieces(tail, groups, columns)
+
+        def rows(piece: _Piece) -> list[Block | tuple[CorruptObject, _Bounds]]:
+            return [
+                found if isinstance(found, tuple) else restrict(found, ids, start, stop)
+                for found in self._read(piece, columns)
+            ]
+
+        for begin in range(0, len(pieces), AT_ONCE):
+            for found in self._parallel.map(rows, pieces[begin : begin + AT_ONCE]):
+                for block in found:
+                    if isinstance(block, tuple):
+                        error, hidden = block
+                        self._damaged(error.name, str(error.reason))
+                        parts.withhold(*hidden)
+                    elif len(block):
+                        parts.add(block)
         return parts
+
+    def _tail(self, segment: Segment) -> Tail | CorruptObject:
+        try:
+            return self.tail(segment)
+        except CorruptObject as error:
+            return error
+
+    def _pieces(
+        self, tail: Tail, groups: Iterable[int], columns: frozenset[str]
+    ) -> Iterator[_Piece]:
+        """What to read of a segment, in its order: neighbours that are not cached, together."""
+        fresh: list[int] = []
+        for group in groups:
+            block = self._blocks.get((tail.name, group, columns))
+            if block is None:
+                fresh.append(group)
+                continue
+            for run in segments.stretches(tail, fresh, READ_AT_ONCE):
+                yield _Piece(tail, run)
+            fresh = []
+            yield _Piece(block)
+        for run in segments.stretches(tail, fresh, READ_AT_ONCE):
+            yield _Piece(tail, run)
+
+    def _read(
+        self, piece: _Piece, columns: frozenset[str]
+    ) -> Iterator[Block | tuple[CorruptObject, _Bounds]]:
+        """Decoded row groups, or what is wrong with each and what it hides."""
+        what = piece.what
+        if isinstance(what, Block):
+            yield what
+        elif isinstance(what, CorruptObject):
+            yield what, piece.where
+        else:
+            blocks = segments.read_groups(self._storage, what, piece.where, columns)
+            for group, block in zip(piece.where, blocks, strict=True):
+                if isinstance(block, CorruptObject):
+                    entry = what.groups[group]
+                    bounds = entry["first"], entry["last"], int(entry["start"]), int(entry["stop"])
+                    yield block, bounds
+                else:
+                    self._blocks.put((what.name, group, columns), block, block_nbytes(block))
+                    yield block
 
 
 def overlapping(
@@ -296,12 +385,16 @@ def restrict(block: Block, ids: np.ndarray, start: int | None, stop: int | None)
     position = np.searchsorted(ids, block.ids)
     position[position == len(ids)] = 0
     known = ids[position] == block.ids
-    keep = known[block.index]
+    conditions = [] if known.all() else [known[block.index]]
     if start is not None:
-        keep &= block.timestamps >= start
+        conditions.append(block.timestamps >= start)
     if stop is not None:
-        keep &= block.timestamps < stop
-    chosen = block if keep.all() else block.select(np.flatnonzero(keep))
+        conditions.append(block.timestamps < stop)
+    chosen = block
+    for condition in conditions[1:]:
+        conditions[0] &= condition
+    if conditions and not conditions[0].all():
+        chosen = block.select(np.flatnonzero(conditions[0]))
     return Block(block.granularity, ids, position[chosen.index], chosen.timestamps, chosen.columns)
 
 

@@ -46,7 +46,8 @@ _LISTED = {
 SELECT = sa.select(*_LISTED.values(), policies.VERSION)
 """What ``fetch`` reads, for conditions and joins."""
 
-_WIDTH = len(_LISTED) + 1
+WIDTH = len(_LISTED) + 1
+"""How many columns of a row are those of ``SELECT``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +237,10 @@ def get_with_resource(db: Database, metric_id: UUID) -> tuple[Metric, Resource |
     )
     with db.read() as connection:
         row = connection.execute(query).one_or_none()
-        found = [] if row is None else _metrics_from(db, connection, [row])
+        found = [] if row is None else from_rows(db, connection, [row])
     if row is None or not found:
         raise errors.NoSuchMetric(metric_id)
-    resource = row[_WIDTH:]
+    resource = row[WIDTH:]
     return found[0], None if resource[0] is None else versions.resource(resource, ())
 
 
@@ -423,12 +424,11 @@ def _after_marker(
 
 def fetch(db: Database, connection: sa.Connection, query: sa.Select[Any]) -> list[Metric]:
     """Return the metrics that a query on ``SELECT`` finds."""
-    return _metrics_from(db, connection, connection.execute(query).all())
+    return from_rows(db, connection, connection.execute(query).all())
 
 
-def _metrics_from(
-    db: Database, connection: sa.Connection, rows: Sequence[sa.Row[Any]]
-) -> list[Metric]:
+def from_rows(db: Database, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Metric]:
+    """Make values of the rows of a query on ``SELECT``; what else is in them is ignored."""
     if not rows:
         return []
     known = policies.cached(db, connection, rows[0].policies_version)
@@ -436,7 +436,7 @@ def _metrics_from(
     return [
         Metric(metric_id, known[policy], creator, name, unit, resource_id, status)
         for metric_id, name, unit, creator, policy, resource_id, status in (
-            row[: _WIDTH - 1] for row in rows
+            row[: WIDTH - 1] for row in rows
         )
         if policy in known
     ]

@@ -100,6 +100,26 @@ API_OPTIONS: list[cfg.Opt] = [
         help="Seconds a request may wait for the indexer's database to answer, and for metrics "
         "that are being processed.",
     ),
+    cfg.IntOpt(
+        "max_aggregate_depth",
+        default=50,
+        min=1,
+        max=90,
+        help="Levels that operations on metrics may be nested.",
+    ),
+    cfg.IntOpt(
+        "max_aggregate_references",
+        default=10_000,
+        min=1,
+        help="Series that one request may aggregate.",
+    ),
+    cfg.IntOpt(
+        "max_aggregate_cells",
+        default=20_000_000,
+        min=1,
+        help="Values that one request may aggregate: series times timestamps. Each takes some 24 "
+        "bytes of memory while the request is being answered.",
+    ),
     cfg.BoolOpt(
         "enable_proxy_headers_parsing",
         default=False,

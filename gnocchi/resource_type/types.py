@@ -131,6 +131,8 @@ class ResourceType:
             elif fill is not None:
                 filled[name] = fill
         removed = frozenset(self.attributes) - attributes.keys()
+        if added and self.name == GENERIC.name:
+            raise Invalid(f"Resource type {self.name} has no attributes of its own")
         return Patch(ResourceType(self.name, attributes, self.state), added, removed, filled)
 
     def search_value(

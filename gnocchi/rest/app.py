@@ -21,6 +21,8 @@ from pecan.core import PecanBase
 from pecan.hooks import PecanHook
 
 from gnocchi.rest import (
+    aggregates,
+    aggregation,
     archive_policies,
     archive_policy_rules,
     auth,
@@ -35,6 +37,7 @@ from gnocchi.rest import (
     resources,
     root,
     search,
+    search_metrics,
     status,
 )
 from gnocchi.rest.errors import Refused
@@ -60,7 +63,8 @@ def build(services: Services) -> WSGIApplication:
         Misconfigured: the authentication mode does not exist, or a file cannot be used.
     """
     conf = services.conf
-    application: Any = Front(pipelines.load(Api(services, Policies(conf))))
+    # Guarded twice: what a pipeline raises gets the headers that browsers want, too.
+    application: Any = Guard(Front(pipelines.load(Api(services, Policies(conf)))))
     if conf.api.enable_proxy_headers_parsing:
         # The middleware has an option of its own for the same thing.
         options = cfg.ConfigOpts()
@@ -96,6 +100,10 @@ def tree(api: Api, kind: str = pipelines.EVERYTHING) -> Node:
     if kind == pipelines.VERSIONS:
         return root.Versions(api, {})
     collections: dict[str, Node] = {
+        "aggregates": aggregates.Aggregates(api),
+        "aggregation": Branch(
+            api, {"metric": aggregation.ByIds(api), "resource": aggregation.Types(api)}
+        ),
         "archive_policy": archive_policies.ArchivePolicies(api),
         "archive_policy_rule": archive_policy_rules.ArchivePolicyRules(api),
         "batch": Branch(
@@ -112,7 +120,10 @@ def tree(api: Api, kind: str = pipelines.EVERYTHING) -> Node:
         "metric": metrics.Metrics(api),
         "resource": resources.Types(api),
         "resource_type": resource_types.ResourceTypes(api),
-        "search": Branch(api, {"resource": search.Types(api)}),
+        "search": Branch(
+            api,
+            {"metric": search_metrics.SearchMetrics(api), "resource": search.Types(api)},
+        ),
         "status": status.Status(api),
     }
     children: dict[str, Node] = {"v1": root.Version1(api, collections)}
@@ -221,7 +232,7 @@ class Front:
 
 
 class Guard:
-    """Stands outermost, so that nothing that is raised anywhere goes without an answer."""
+    """Stands outermost, and again inside CORS: whatever is raised anywhere gets an answer."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application

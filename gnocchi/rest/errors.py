@@ -119,6 +119,14 @@ def _input(error: InvalidInput) -> Description:
     }
 
 
+def _aggregation(error: errors.CannotAggregate) -> Description:
+    return {"cause": error.cause, "reason": error.reason, "detail": error.detail}
+
+
+def _unknown_aggregation(error: errors.UnknownAggregation) -> Description:
+    return {"cause": error.cause, "detail": error.detail}
+
+
 TABLE: dict[type[Exception], Answer] = {
     errors.NotFound: (404, str),
     errors.NoSuchAggregationMethod: (
@@ -131,9 +139,11 @@ TABLE: dict[type[Exception], Answer] = {
     ),
     errors.UnknownMetrics: (400, str),
     errors.UnknownResources: (400, str),
+    errors.UnknownAggregation: (404, _unknown_aggregation),
     errors.AlreadyExists: (409, str),
     errors.NamedMetricAlreadyExists: (400, cause("Named metric already exists", "name")),
     errors.Invalid: (400, str),
+    errors.CannotAggregate: (400, _aggregation),
     InvalidInput: (400, _input),
     errors.InUse: (400, str),
     errors.Busy: (503, str),

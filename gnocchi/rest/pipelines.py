@@ -20,12 +20,14 @@ import pathlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import webob
 from oslo_config import cfg
 from oslo_middleware import healthcheck as oslo_healthcheck
 from paste.deploy import loadwsgi
 
 from gnocchi import errors
-from gnocchi.rest import auth
+from gnocchi.rest import auth, negotiation
+from gnocchi.rest.errors import Refused, render
 
 if TYPE_CHECKING:
     import configparser
@@ -243,7 +245,39 @@ def _segments(path: str) -> list[str]:
 
 def healthcheck(global_conf: Mapping[str, Any], **_options: str) -> WSGIApplication:
     """Tell whether the server is up, without authentication."""
-    application: WSGIApplication = oslo_healthcheck.Healthcheck(None, current().conf)
+    return Healthcheck(current().conf)
+
+
+class Healthcheck:
+    """The checks of oslo.middleware, for reading and at one address only.
+
+    Proxies ask with ``OPTIONS`` too, unless told otherwise.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        # What it passes on are callers that the options exclude.
+        self._checks = oslo_healthcheck.Healthcheck(_refuse(Refused(404)), conf)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer; all methods like ``GET``, which WebOb cuts the body from for ``HEAD``."""
+        if _segments(environ["PATH_INFO"]):
+            return _refuse(Refused(404))(environ, start_response)
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD", "OPTIONS"):
+            refused = Refused(405, headers={"Allow": "GET, HEAD, OPTIONS"})
+            return _refuse(refused)(environ, start_response)
+        request = webob.Request({**environ, "REQUEST_METHOD": "GET"})
+        response: WSGIApplication = request.get_response(self._checks)
+        return response(environ, start_response)
+
+
+def _refuse(refused: Refused) -> WSGIApplication:
+    """Return an application that gives everybody the same answer."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        accepted = negotiation.accepted(environ.get("HTTP_ACCEPT"))
+        response: WSGIApplication = render(refused, accepted)
+        return response(environ, start_response)
+
     return application
 
 

@@ -161,8 +161,7 @@ class Policies:
         judged = set()
         for target in targets:
             if ANYTHING not in keys:
-                flat = flatten(target)
-                seen = repr([flat.get(key) for key in keys])
+                seen = repr([_member(target, key) for key in keys])
                 if seen in judged:
                     continue
                 judged.add(seen)
@@ -219,6 +218,15 @@ class Policies:
         )
         self._rules, self._keys = rules, {}
         return enforcer
+
+
+def _member(value: Mapping[str, Any], key: str) -> Any:
+    """Return what `flatten` would have under a key."""
+    name, dot, rest = key.partition(".")
+    member = value.get(name)
+    if isinstance(member, dict):
+        return _member(member, rest) if dot else None
+    return value.get(key) if dot else member
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

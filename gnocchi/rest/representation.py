@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from gnocchi import errors, model
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable
 
+    from gnocchi.archive_policy import ArchivePolicy
     from gnocchi.model import Metric, Resource
     from gnocchi.resource_type import Attribute, ResourceType
     from gnocchi.rest.routing import Api
@@ -37,8 +39,14 @@ def shown(metric: Metric, policy: Literal["name", "object"]) -> dict[str, Any]:
     if policy == "name":
         document["archive_policy_name"] = metric.archive_policy.name
     else:
-        document["archive_policy"] = metric.archive_policy.to_json()
+        document["archive_policy"] = _policy(metric.archive_policy)
     return document
+
+
+@functools.lru_cache(maxsize=64)
+def _policy(policy: ArchivePolicy) -> dict[str, Any]:
+    """A policy as the API shows it; one document for all metrics of it, which nobody changes."""
+    return policy.to_json()
 
 
 def listed(metric: Metric) -> dict[str, Any]:

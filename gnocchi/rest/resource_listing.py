@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gnocchi import errors, model, search
 from gnocchi.indexer import resource_types, resources
@@ -27,45 +27,65 @@ _DEFAULT_SORT = (("revision_start", "asc"), ("started_at", "asc"))
 _NO_FILTER = "caution: the query can not be empty, or it will delete entire database"
 
 
+class Listing(NamedTuple):
+    """What the query of a listing asks for, the filter apart."""
+
+    details: bool
+    history: bool
+    part: requests.Page
+    attrs: list[str]
+    """The members that are shown; all of them if none is named."""
+
+
+def requested(api: Api, request: Request) -> Listing:
+    """Read ``details``, ``history``, ``attrs`` and the parameters of pages; raises their 400."""
+    query = request.query
+    details = query.boolean("details", default=False)
+    history = query.boolean("history", default=False)
+    return Listing(details, history, _part(api, request), query.all("attrs"))
+
+
+def _part(api: Api, request: Request) -> requests.Page:
+    return requests.page(request.query, api.services.conf.api.max_limit, _DEFAULT_SORT)
+
+
 def page(
     api: Api,
     request: Request,
     kind: ResourceType,
-    wanted: search.Node | None,
+    listing: Listing,
+    *,
+    wanted: search.Node | None = None,
     visible: Visibility | None,
 ) -> Response:
-    """Answer with the page of resources that the query asks for.
+    """Answer with a page of resources.
 
     Args:
         api: the parts of the program.
-        request: has ``details``, ``history``, ``attrs`` and the parameters of pages.
+        request: what the link to the next page repeats.
         kind: only resources of this type, or all of them if it is ``generic``.
+        listing: what is asked for.
         wanted: only those that fulfil this; ``None`` means all.
         visible: what the caller may see; ``None`` means all.
     """
-    query = request.query
-    details = query.boolean("details", default=False)
-    history = query.boolean("history", default=False)
-    part = requests.page(query, api.services.conf.api.max_limit, _DEFAULT_SORT)
     found = resources.list_(
         api.services.db,
         kind.name,
         filter=wanted,
-        history=history,
-        details=details,
+        history=listing.history,
+        details=listing.details,
         visible=visible,
-        limit=part.limit,
-        marker=part.marker,
-        sorts=part.sorts,
+        limit=listing.part.limit,
+        marker=listing.part.marker,
+        sorts=listing.part.sorts,
     )
-    return _answer(api, request, kind, part, found, details=details, history=history)
+    return _answer(api, request, kind, listing, found)
 
 
 def history(api: Api, request: Request, kind: ResourceType, resource: Resource) -> Response:
     """Answer with the page of a resource's versions that the query asks for."""
-    query = request.query
-    details = query.boolean("details", default=False)
-    part = requests.page(query, api.services.conf.api.max_limit, _DEFAULT_SORT)
+    details = request.query.boolean("details", default=False)
+    part = _part(api, request)
     found = resources.history(
         api.services.db,
         kind.name,
@@ -78,7 +98,7 @@ def history(api: Api, request: Request, kind: ResourceType, resource: Resource) 
     if any(version.creator != resource.creator for version in found):
         # What the caller may see has been deleted, and somebody else made one of its id.
         raise errors.NoSuchResource(resource.id)
-    return _answer(api, request, kind, part, found, details=details, history=True)
+    return _answer(api, request, kind, Listing(details, True, part, []), found)
 
 
 def requested_filter(request: Request) -> search.Node | None:
@@ -109,26 +129,19 @@ def mandatory_filter(request: Request) -> search.Node:
 
 
 def _answer(
-    api: Api,
-    request: Request,
-    kind: ResourceType,
-    part: requests.Page,
-    found: list[Resource],
-    *,
-    details: bool,
-    history: bool,
+    api: Api, request: Request, kind: ResourceType, listing: Listing, found: list[Resource]
 ) -> Response:
-    documents = _documents(api, kind, found, details=details)
-    attrs = request.query.all("attrs")
-    if attrs:
+    documents = _documents(api, kind, found, details=listing.details)
+    if listing.attrs:
         documents = [
-            {name: document[name] for name in attrs if name in document} for document in documents
+            {name: document[name] for name in listing.attrs if name in document}
+            for document in documents
         ]
     response = responses.document(documents)
-    if len(found) >= part.limit:
+    if len(found) >= listing.part.limit:
         last = found[-1]
-        marker = f"{last.id}@{last.revision}" if history else str(last.id)
-        responses.add_next_page(response, request, part, marker)
+        marker = f"{last.id}@{last.revision}" if listing.history else str(last.id)
+        responses.add_next_page(response, request, listing.part, marker)
     return response
 
 

@@ -89,7 +89,8 @@ class Resources(OfType):
     def get(self, request: Request) -> Response:
         """List a page of them."""
         visible = visibility.of_resources(self.api, request, "list resource")
-        return resource_listing.page(self.api, request, self.kind, None, visible)
+        listing = resource_listing.requested(self.api, request)
+        return resource_listing.page(self.api, request, self.kind, listing, visible=visible)
 
     @expose
     @_BODY_NAMES_METRICS

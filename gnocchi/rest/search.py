@@ -30,5 +30,8 @@ class Search(OfType):
     def post(self, request: Request) -> Response:
         """List a page of what fulfils the filter in the body or the query."""
         visible = visibility.of_resources(self.api, request, "search resource")
+        listing = resource_listing.requested(self.api, request)
         wanted = resource_listing.requested_filter(request)
-        return resource_listing.page(self.api, request, self.kind, wanted, visible)
+        return resource_listing.page(
+            self.api, request, self.kind, listing, wanted=wanted, visible=visible
+        )

@@ -30,7 +30,7 @@ from gnocchi.segments.batch import ID, high_bits
 from gnocchi.series.points import ABSENT, is_absent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gnocchi.storage import Storage
 
@@ -315,8 +315,8 @@ class _Window:
 
     closed = False
 
-    def __init__(self, data: bytes, offset: int) -> None:
-        self._data = memoryview(data)
+    def __init__(self, data: memoryview, offset: int) -> None:
+        self._data = data
         self._offset = offset
         self._position = 0
 
@@ -387,13 +387,56 @@ def read_group(
         NoSuchObject: the segment is gone.
     """
     entry = tail.groups[group]
-    offset, length = int(entry["offset"]), int(entry["length"])
-    data = storage.read(tail.name, offset, length)
-    if len(data) != length or zlib.crc32(data) != entry["crc"]:
+    data = storage.read(tail.name, int(entry["offset"]), int(entry["length"]))
+    return _decode(tail, group, columns, memoryview(data))
+
+
+def read_groups(
+    storage: Storage, tail: Tail, groups: Sequence[int], columns: Iterable[str] | None = None
+) -> Iterator[Block | CorruptObject]:
+    """Read row groups that follow one another, all at once; decode them one by one.
+
+    Yields:
+        What `read_group` would return for each, or the error that it would raise.
+
+    Raises:
+        NoSuchObject: the segment is gone.
+    """
+    entries = tail.groups[groups[0] : groups[-1] + 1]
+    start = int(entries["offset"][0])
+    stop = int(entries["offset"][-1] + entries["length"][-1])
+    data = memoryview(storage.read(tail.name, start, stop - start))
+    for group, entry in zip(groups, entries, strict=True):
+        begin = int(entry["offset"]) - start
+        try:
+            yield _decode(tail, group, columns, data[begin : begin + int(entry["length"])])
+        except CorruptObject as error:
+            yield error
+
+
+def stretches(tail: Tail, groups: Iterable[int], limit: int) -> Iterator[list[int]]:
+    """Divide row groups (ascending) into runs of neighbours of up to ``limit`` bytes each."""
+    run: list[int] = []
+    size = 0
+    for group in groups:
+        length = int(tail.groups["length"][group])
+        if run and (group != run[-1] + 1 or size + length > limit):
+            yield run
+            run, size = [], 0
+        run.append(group)
+        size += length
+    if run:
+        yield run
+
+
+def _decode(tail: Tail, group: int, columns: Iterable[str] | None, data: memoryview) -> Block:
+    """Verify and decode the bytes of a row group."""
+    entry = tail.groups[group]
+    if len(data) != entry["length"] or zlib.crc32(data) != entry["crc"]:
         raise CorruptObject(tail.name, f"checksum of row group {group} does not match")
     wanted = tail.columns if columns is None else tail.columns.intersection(columns)
     needed = wanted | {tail.references[name] for name in wanted if name in tail.references}
-    source = pa.PythonFile(_Window(data, offset), "r")
+    source = pa.PythonFile(_Window(data, int(entry["offset"])), "r")
     table = pq.ParquetFile(source, metadata=tail.metadata).read_row_group(
         group, columns=["metric", "timestamp", *sorted(needed)], use_threads=False
     )
@@ -420,8 +463,8 @@ def _ids(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         for chunk in column.chunks
     ]
     metric = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    halves = metric.view("<u8").reshape(-1, 2)
-    new = np.empty(len(metric), bool)
-    new[:1] = True
-    np.any(halves[1:] != halves[:-1], axis=1, out=new[1:])
+    high, low = metric.view("<u8").reshape(-1, 2).T
+    new = np.ones(len(metric), bool)
+    np.not_equal(high[1:], high[:-1], out=new[1:])
+    new[1:] |= low[1:] != low[:-1]
     return metric[new].copy(), np.cumsum(new) - 1

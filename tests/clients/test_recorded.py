@@ -221,6 +221,20 @@ def test_alarms_read_the_last_periods(deployment: Deployment, unique: str, polic
     assert (missing.status, missing.description()) == (404, f"Resource {nobody} does not exist")
 
 
+def test_senseless_queries_of_tenants_are_told_as_such(deployment: Deployment) -> None:
+    """They come inside the filter that the alarm service puts around them."""
+    plain = deployment.plain("admin")
+    owned = [{"=": {"created_by_project_id": "s"}}, {"=": {"project_id": "p"}}]
+    theirs = {"or": [{"=": {"created_by_project_id": "p"}}, {"and": owned}]}
+    path = "/v1/search/resource/generic"
+    assert plain.post(path, {"and": [theirs, {"=": {"user_id": "u"}}]}).json() == []
+    senseless: tuple[Any, ...] = ({"bogus": [1]}, {"=": 1}, {"and": [{"bogus": {"id": 1}}]}, 1)
+    for query in senseless:
+        refused = plain.post(path, {"and": [theirs, query]})
+        assert refused.status == 400, refused.body
+        assert refused.description()["cause"] == "Invalid input"
+
+
 # ------------------------------------------------------------------ rating
 
 

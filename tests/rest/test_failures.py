@@ -119,6 +119,23 @@ def test_a_defect_in_front_of_the_api_is_answered_too(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize(
+    "place", ["gnocchi.indexer.policies.get", "gnocchi.rest.app.Application.__call__"]
+)
+def test_a_defect_can_be_read_by_pages_of_allowed_origins(
+    deploy: Deployer, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Without the header the page sees a failure of the network, whatever the answer."""
+    origin = "http://grafana.example"
+    deployment = deploy({"cors.allowed_origin": [origin]})
+    monkeypatch.setattr(place, failing(ZeroDivisionError("defect")))
+    request = {"request": "GET /v1/archive_policy/x", "as": "admin", "send": {"Origin": origin}}
+    response = runner.send(deployment.client, request)
+    assert response.status_int == 500
+    assert response.json["code"] == 500
+    assert response.headers["Access-Control-Allow-Origin"] == origin
+
+
 class Torn(io.BytesIO):
     """A body whose sender goes away."""
 

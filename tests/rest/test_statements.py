@@ -115,3 +115,50 @@ def test_pages_take_as_many_statements_whatever_is_on_them(
             post(deployment, f"PATCH /v1/resource/generic/{one}", body, 200)
         numbers.append([count(lambda path=path: post(deployment, path, {}, 200)) for path in paths])
     assert numbers[1] == numbers[2]
+
+
+def test_aggregates_take_as_many_statements_for_many_metrics_as_for_one(
+    deployment: Deployment, count: Callable[[Callable[[], None]], int]
+) -> None:
+    """However metrics are named, and with groups and history."""
+    requests = (
+        ("POST /v1/aggregates?details=true", False),
+        ("POST /v1/aggregates?groupby=id&details=true", False),
+        ("POST /v1/aggregates?groupby=id&use_history=true&details=true", False),
+        ("POST /v1/aggregates?details=true", True),
+        ("POST /v1/aggregation/metric", True),
+        ("POST /v1/aggregation/resource/generic/metric/a?groupby=id", False),
+    )
+    numbers = []
+    for number in NUMBERS:
+        ids = new_resources(deployment, number)
+        post(deployment, BATCH, {one: {"a": POINT, "b": POINT} for one in ids}, 202)
+        for one in ids:
+            post(deployment, f"PATCH /v1/resource/generic/{one}", {"user_id": "u"}, 200)
+        response = runner.send(deployment.client, {"request": "GET /v1/metric", "as": "admin"}).json
+        metrics = [metric["id"] for metric in response]
+        post(deployment, "POST /v1/aggregation/metric?refresh=true&fill=0", metrics, 200)
+        operations = ["metric", ["?", "mean"], ["a", "max"]]
+        bodies = {
+            False: {
+                "operations": ["aggregate", "sum", operations],
+                "resource_type": "generic",
+                "search": {"in": {"id": ids}},
+            },
+            True: {"operations": ["metric", *([one, "mean"] for one in metrics)]},
+        }
+        counts = []
+        for request, by_id in requests:
+            body: Any = bodies[by_id]
+            if "aggregation" in request:
+                body = metrics if by_id else {}
+            counts.append(
+                count(lambda request=request, body=body: post(deployment, request, body, 200))
+            )
+        values = {">": 0}
+        query = "&".join(f"metric_id={one}" for one in metrics)
+        path = f"POST /v1/search/metric?{query}"
+        counts.append(count(lambda path=path, values=values: post(deployment, path, values, 200)))
+        numbers.append(counts)
+    assert numbers[1] == numbers[2]
+    assert max(numbers[1]) <= 6

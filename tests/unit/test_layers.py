@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("options",),
     ("archive_policy", "model", "resource_type", "search"),
-    ("times", "errors", ""),
+    ("times", "errors", "threads", ""),
 )
 
 # Parts that must not know each other although they share a layer.
