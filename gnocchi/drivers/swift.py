@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
 from gnocchi import errors
-from gnocchi.drivers.objects import Listed, ObjectIncoming, Objects, Parallel
+from gnocchi.drivers.objects import Listed, ObjectIncoming, Objects
 from gnocchi.drivers.swift_login import (
     Account,
     Entry,
@@ -49,6 +49,7 @@ from gnocchi.drivers.swift_login import (
     unreached,
 )
 from gnocchi.storage import NoSuchObject, Storage, Stored
+from gnocchi.threads import Parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -223,7 +224,7 @@ class Containers(Objects):
     def __init__(self, conf: Any) -> None:
         self._connection = Connection(conf)
         self._policy = conf.swift_storage_policy or None
-        self._parallel = Parallel(PARALLEL)
+        self._parallel = Parallel(PARALLEL, "swift")
 
     def make(self, container: str) -> None:
         """Create a container unless it is there.
