@@ -140,8 +140,8 @@ def swift() -> Iterator[Backend]:
             {
                 "driver": "swift",
                 "swift_authurl": server.auth_url,
-                "swift_user": server.user,
-                "swift_key": server.key,
+                "swift_user": servers.SWIFT_USER,
+                "swift_key": servers.SWIFT_KEY,
             },
             lambda: count[0],
             "HTTP requests",

@@ -98,29 +98,31 @@ def measure(backend: Backend, services: Services, number: int, cycles: int) -> d
     ids, worker, statements = create(services, number), process.Worker(services), Statements()
     found: dict[str, list[float]] = {name: [] for name in (*STEPS, "SQL", "ms")}
     for turn in range(cycles + 2):
-        before, began = statements.count, time.perf_counter()
+        before, spent = statements.count, 0.0
         for name, step in cycle(services, worker, ids, turn):
             requests = backend.requests()
+            began = time.perf_counter()
             step()
+            spent += time.perf_counter() - began
             if turn >= 2:  # the first ones load and connect
                 found[name].append(backend.requests() - requests)
         if turn >= 2:
             found["SQL"].append(statements.count - before)
-            found["ms"].append(1e3 * (time.perf_counter() - began))
+            found["ms"].append(1e3 * spent)
     return {name: statistics.median(values) for name, values in found.items()}
 
 
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("backends", nargs="*", choices=[*BACKENDS, []], default=list(BACKENDS))
+    parser.add_argument("backends", nargs="*", metavar="backend", help=", ".join(BACKENDS))
     parser.add_argument("--metrics", type=int, nargs="+", default=[100, 1_000, 10_000])
     parser.add_argument("--sacks", type=int, default=16)
     parser.add_argument("--cycles", type=int, default=7)
     options = parser.parse_args()
     columns = (*STEPS, "all", "SQL", "ms")
     print(f"{'':24}" + "".join(f"{name:>8}" for name in columns) + "   ratio")
-    for name in options.backends:
+    for name in options.backends or BACKENDS:
         with BACKENDS[name]() as backend:
             print(f"{name}: {backend.unit}, {options.sacks} sacks")
             fewest = None
