@@ -133,11 +133,10 @@ def stored(
         members.setdefault(id(by_id[one]), (by_id[one], []))[1].append(position)
     policies = [(policy, np.array(positions)) for policy, positions in members.values()]
     latest = np.array([_latest(snapshot)])
+    oldest = max(start or 0, min((one.start for one in snapshot.segments), default=0))
     # Nothing can have expired in the range unless the newest point of all would make it so. Then
     # the newest point of each series decides, and it may lie behind ``stop``.
-    may_expire = any(
-        start is None or start <= policy.horizons(granularity, latest)[0] for policy, _ in policies
-    )
+    may_expire = any(oldest <= policy.horizons(granularity, latest)[0] for policy, _ in policies)
     rows = services.reader.rows(
         granularity,
         np.frombuffer(b"".join(raw), ID),

@@ -36,6 +36,9 @@ _history = tables.resource_history
 
 # More patterns than this are not told to the database, which would try each with each name.
 _PATTERNS = 50
+# Nor are more stars of one pattern: the time that some databases take grows exponentially with
+# them.
+_STARS = 4
 
 
 class Selected(NamedTuple):
@@ -235,6 +238,9 @@ def _like(pattern: str) -> str:
     position = 0
     while position < len(pattern):
         character = pattern[position]
+        if character == "*" and result.count("%") == _STARS:
+            result.append("%")
+            break
         position += 1
         if character == "[":
             # A bracket right behind the opening one, or its negation, is an element.

@@ -71,9 +71,7 @@ class Aggregates(Node):
         body = validation.checked(_BODY, request.json_document())
         chosen = _chosen(body, request)
         conf = self.api.services.conf.api
-        expression = expressions.parse(
-            _joined(body["operations"]), max_depth=conf.max_aggregate_depth
-        )
+        expression = expressions.parse(body["operations"], max_depth=conf.max_aggregate_depth)
         pairs = expressions.references(expression)
         if len(pairs) > conf.max_aggregate_references:
             raise errors.TooManyReferences(conf.max_aggregate_references)
@@ -85,26 +83,6 @@ class Aggregates(Node):
         if use_history:
             return evaluation.of_revisions(chosen, groupby)
         return evaluation.of_groups(chosen, groupby)
-
-
-def _joined(operations: Any) -> Any:
-    """Make one list of the series that ``["aggregate", method, ["metric", …], …]`` has several of.
-
-    Alarms over several metrics are written that way.
-    """
-    match operations:
-        case ["aggregate", method, *operands] if len(operands) > 1:
-            pairs: list[Any] = []
-            for operand in operands:
-                match operand:
-                    case ["metric", str() as reference, str() as name]:
-                        pairs.append([reference, name])
-                    case ["metric", *several]:
-                        pairs.extend(several)
-                    case _:
-                        return operations
-            return ["aggregate", method, ["metric", *pairs]]
-    return operations
 
 
 @dataclass(frozen=True, slots=True)

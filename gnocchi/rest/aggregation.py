@@ -22,7 +22,7 @@ from gnocchi.rest import (
     visibility,
 )
 from gnocchi.rest.aggregate_requests import Asked, References
-from gnocchi.rest.errors import Refused, answers, invalid_input
+from gnocchi.rest.errors import Refused, answers, invalid_argument, invalid_input
 from gnocchi.rest.resources import OfType
 from gnocchi.rest.routing import Branch, Node, expose
 from gnocchi.series import across
@@ -225,21 +225,15 @@ class _Wanted:
             [metric] = group
             if self.method not in metric.archive_policy.aggregation_methods:
                 raise errors.NoSuchAggregationMethod(metric.id, self.method)
-        elif group and self.reaggregation not in _REAGGREGATIONS:
-            raise Refused(
-                400,
-                {
-                    "cause": "Argument value error",
-                    "detail": "reaggregation",
-                    "reason": "Must be an aggregation method",
-                },
-            )
         elif group and (granularity is not None or _common(group)):
             for metric in group:
                 policy = metric.archive_policy
                 if self.method not in policy.aggregation_methods:
                     first = policy.definition[0].granularity
                     raise errors.NoSuchGranularity(metric.id, self.method, first)
+            # Only then, as it is the same method unless another one is given.
+            if self.reaggregation not in _REAGGREGATIONS:
+                raise invalid_argument("Must be an aggregation method", "reaggregation")
         for metric in group:
             if granularity is not None and granularity not in metric.archive_policy.granularities:
                 raise errors.NoSuchGranularity(metric.id, self.method, granularity)

@@ -31,6 +31,7 @@ from gnocchi.series.tree import (
     Resample,
     Rolling,
     references,
+    tables_needed,
     to_list,
 )
 
@@ -129,8 +130,7 @@ def _value(expression: Expression, table: Table, select: Selection) -> Result | 
     if isinstance(expression, Metrics):
         return _selected(expression, table, select)
     if isinstance(expression, Cellwise):
-        operands = [_value(operand, table, select) for operand in expression.operands]
-        return _cellwise(expression, operands)
+        return _cellwise(expression, _operands(expression, table, select))
     operand = _value(expression.operand, table, select)
     if isinstance(operand, float):
         raise CannotCompute(f"A number has no timestamps: {_quoted(expression)}")
@@ -145,6 +145,20 @@ def _value(expression: Expression, table: Table, select: Selection) -> Result | 
     else:
         result = _resampled(expression, operand.table)
     return Result(result, operand.aggregated, operand.series)
+
+
+def _operands(expression: Cellwise, table: Table, select: Selection) -> list[Result | float]:
+    """Compute the operands, the one that needs most tables at once first.
+
+    Those that are computed already wait in memory for the others. In this order (Sethi and Ullman
+    1970) the number of tables grows with the logarithm of the number of operations only, not with
+    their depth.
+    """
+    needs = [tables_needed(operand) for operand in expression.operands]
+    found: dict[int, Result | float] = {}
+    for position in sorted(range(len(needs)), key=lambda one: -needs[one]):
+        found[position] = _value(expression.operands[position], table, select)
+    return [found[position] for position in range(len(needs))]
 
 
 def _selected(metrics: Metrics, table: Table, select: Selection) -> Result:

@@ -4,6 +4,7 @@ The grammar, in lists; a text says the same with parentheses and blanks::
 
     operation = ["metric", reference, method] | ["metric", [reference, method], …]
               | ["aggregate", method, operand]
+              | ["aggregate", method, ["metric", …], ["metric", …], …]   # all of their series
               | ["rolling", method, window, operand]
               | ["resample", method, timespan, operand]
               | ["rateofchange" | "rateofchangesec", operand]
@@ -165,9 +166,9 @@ class _Reader:
         match name, len(arguments):
             case "metric", _:
                 return self._metrics(arguments)
-            case "aggregate", 2:
+            case "aggregate", count if count >= 2:
                 method = self._method(arguments[0], self._methods)
-                return Aggregate(method, self._operand(arguments[1], depth))
+                return Aggregate(method, self._series(arguments[1:], depth))
             case "rolling", 3:
                 method = self._method(arguments[0], AGGREGATE_METHODS)
                 window = self._window(arguments[1])
@@ -212,6 +213,18 @@ class _Reader:
             return Number(parse_number(node) if isinstance(node, str) else float(node))
         except (ValueError, OverflowError):
             self._refuse()
+
+    def _series(self, nodes: list[object] | tuple[object, ...], depth: int) -> Expression:
+        """Read one operand, or several that name series, as alarms over many metrics have."""
+        read = [self._operand(node, depth) for node in nodes]
+        if len(read) == 1:
+            return read[0]
+        pairs: dict[tuple[str, str], None] = {}
+        for one in read:
+            if not isinstance(one, Metrics):
+                self._refuse()
+            pairs.update(dict.fromkeys(one.references))
+        return Metrics(tuple(pairs))
 
     def _metrics(self, arguments: list[object] | tuple[object, ...]) -> Expression:
         if len(arguments) == 2 and all(isinstance(each, str) for each in arguments):

@@ -89,6 +89,14 @@ def references(expression: Expression) -> list[tuple[str, str]]:
     return list(found)
 
 
+def tables_needed(expression: Expression) -> int:
+    """Return how many tables are in memory at once while an expression is computed, at least."""
+    needs = sorted((tables_needed(operand) for operand in operands(expression)), reverse=True)
+    if not needs:
+        return 0 if isinstance(expression, Number) else 1
+    return max(needed + before for before, needed in enumerate(needs))
+
+
 def to_list(expression: Expression) -> object:
     """Return the expression in list notation; timespans in seconds."""
     match expression:
