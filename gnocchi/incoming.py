@@ -34,8 +34,9 @@ class Damage(NamedTuple):
 class Taken:
     """Points that wait in some sacks, in order of arrival.
 
-    ``receipt`` is for `Incoming.discard` alone; ``damaged`` lists the objects set aside while
-    taking, ``more`` says whether the bound on points left some waiting.
+    ``receipt`` is for `Incoming.discard` alone, but for its length: how many objects it stands for,
+    0 when nothing waits. ``damaged`` lists the objects set aside while taking, ``more`` says
+    whether the bound on points left some waiting.
     """
 
     points: Points

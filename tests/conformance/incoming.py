@@ -56,6 +56,14 @@ class IncomingConformance(WaitingConformance):
         assert incoming.backlog()[:3] == (0, 0, 0)
         assert incoming.backlog(details=True) == (0, 0, 0, {})
 
+    def test_receipt_tells_how_many_objects_were_taken(self, incoming: Incoming) -> None:
+        assert len(take_all(incoming).receipt) == 0
+        lengths = []
+        for number in range(3):
+            incoming.add(in_sacks(SACKS, [1], float(number)))
+            lengths.append(len(take_all(incoming).receipt))
+        assert lengths == [1, 2, 3]
+
     def test_no_points_leave_nothing_waiting(self, place: Place, incoming: Incoming) -> None:
         incoming.add(points())
         incoming.add(points((metric_in(1, SACKS), [])))
