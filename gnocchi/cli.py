@@ -60,6 +60,19 @@ UPGRADE_OPTIONS = [
     ),
 ]
 
+CHANGE_SACK_SIZE_OPTIONS = [
+    cfg.IntOpt("sacks-number", min=1, max=65535, help="How many sacks there shall be."),
+    cfg.IntOpt(
+        "number",
+        positional=True,
+        required=False,
+        min=1,
+        max=65535,
+        metavar="NUMBER",
+        help="The same, without naming it.",
+    ),
+]
+
 
 def api(args: Sequence[str] | None = None) -> int:
     """Serve the HTTP API."""
@@ -108,6 +121,28 @@ def upgrade(args: Sequence[str] | None = None) -> int:
         from gnocchi import upgrade as steps
 
         steps.run(conf, attempts=ATTEMPTS)
+        return 0
+
+    return startup.run(prog, command)
+
+
+def change_sack_size(args: Sequence[str] | None = None) -> int:
+    """Change the number of sacks that waiting measures are divided into."""
+    prog = "gnocchi-change-sack-size"
+
+    def command() -> int:
+        conf = startup.configure(prog, args, options=CHANGE_SACK_SIZE_OPTIONS, to_stderr=True)
+        number = conf.sacks_number or conf.number
+        if number is None:
+            print(f"{prog}: the number of sacks is missing: --sacks-number N", file=sys.stderr)
+            return 2
+        from gnocchi import service
+        from gnocchi.engine import division
+
+        services = startup.until_available(lambda: service.connect(conf), attempts=ATTEMPTS)
+        before = services.sacks
+        startup.until_available(lambda: division.change(services, number), attempts=ATTEMPTS)
+        LOG.info("Incoming measures are divided into %d sacks; before it were %d", number, before)
         return 0
 
     return startup.run(prog, command)

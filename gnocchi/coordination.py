@@ -26,9 +26,8 @@ import uuid
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import tenacity
 import tooz
 from tooz import coordination, hashring
 
@@ -50,10 +49,12 @@ MEMBERSHIP_S = 3.0
 STAND_BY_S = 3.0
 #: Age at which any worker takes it: not even those standing by seem to be there.
 ABANDONED_S = 15.0
+#: A sack in which measures wait, and whose generation has not moved for so long, is processed
+#: without its lock: some servers keep the locks of a host that was cut off for hours.
+STUCK_S = 60.0
+#: Each lock in a database is a connection to it, and a worker of each core of each host takes some.
+LOCKS_OF_A_DATABASE = 4
 
-# What tooz drivers raise for a server that does not answer. Some let exceptions of their
-# retrying library out.
-_FAILURES = (tooz.ToozError, tenacity.RetryError, OSError)
 
 
 def url(conf: cfg.ConfigOpts) -> str:
@@ -61,15 +62,31 @@ def url(conf: cfg.ConfigOpts) -> str:
 
     With the file driver, and with an indexer that only one host can use, that is a directory
     beside the data: it has groups, its locks cost a tenth of a millisecond, and they are free the
-    moment their holder dies. tooz's locks in SQL databases take a connection each and know no
-    groups, so the indexer's database is the last choice.
+    moment their holder dies. With the Redis driver it is that Redis. tooz's locks in SQL databases
+    take a connection each and know no groups, so the indexer's database is the last choice.
     """
     if conf.coordination_url:
         return str(conf.coordination_url)
+    for group in (conf.storage, conf.incoming):
+        if group.driver == "redis" and (found := _redis_url(group.redis_url)) is not None:
+            return found
     scheme, _, rest = str(conf.indexer.url).partition("://")
     if "file" in (conf.storage.driver, conf.incoming.driver) or scheme.startswith("sqlite"):
         return f"file://{pathlib.Path(conf.storage.file_basepath).absolute()}/coordination"
     return f"{scheme.partition('+')[0]}://{rest}"
+
+
+def _redis_url(driver_url: str) -> str | None:
+    """Translate the URL of a Redis driver for tooz; None for a cluster, which tooz cannot use."""
+    scheme, _, rest = driver_url.partition("://")
+    address, _, query = rest.partition("?")
+    options = parse_qsl(query)
+    if dict(options).get("cluster", "false").lower() in ("1", "true", "yes", "on", "t", "y"):
+        return None
+    options = [(name, value) for name, value in options if name != "cluster"]
+    if scheme == "rediss":
+        options.append(("ssl", "true"))
+    return f"redis://{address}?{urlencode(options)}" if options else f"redis://{address}"
 
 
 def lock_name(sack: int, sacks: int) -> bytes:
@@ -196,24 +213,40 @@ class Coordinator:
                 # A lease that has run out meanwhile is no error: see the module's docstring.
                 try:
                     lock.release()
-                except _FAILURES as error:
+                except Exception as error:
                     LOG.warning("Lock %r was lost before its release: %s", name, error)
 
     @contextlib.contextmanager
     def sacks(self, wanted: Iterable[int], sacks: int) -> Iterator[list[int]]:
-        """Take the locks of as many of the wanted sacks as are free; yield those."""
+        """Take the locks of as many of the wanted sacks as are free; yield those.
+
+        Without groups there are databases behind, and no more than `LOCKS_OF_A_DATABASE` are
+        taken at once.
+        """
+        most = sacks if self.has_groups else LOCKS_OF_A_DATABASE
+        mine: list[int] = []
         with contextlib.ExitStack() as held:
-            yield [sack for sack in wanted if held.enter_context(self.lock(lock_name(sack, sacks)))]
+            for sack in wanted:
+                if held.enter_context(self.lock(lock_name(sack, sacks))):
+                    mine.append(sack)
+                    if len(mine) == most:
+                        break
+            yield mine
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
+    """Let calls of tooz raise nothing but `errors.Unavailable` and `NotImplementedError`.
+
+    Its drivers let out whatever the libraries behind them raise, each of them something else.
+    """
     try:
         yield
     except NotImplementedError:
         raise
-    except _FAILURES as error:
-        raise errors.Unavailable(f"Coordination: {error}") from error
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        raise errors.Unavailable(f"Coordination: {text}") from error
 
 
 def _text(name: bytes | str) -> str:
@@ -283,6 +316,34 @@ class Share:
         )
 
 
+class Stuck:
+    """Finds sacks whose lock is held by somebody who does not work.
+
+    Processing them without the lock is as safe as with it, only that work may be done twice.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def among(self, locked: Iterable[int], generations: Mapping[int, int]) -> list[int]:
+        """Pick from the sacks that wait and cannot be locked now.
+
+        Args:
+            locked: all of them; others are forgotten.
+            generations: of all sacks, at this moment.
+        """
+        now = time.monotonic()
+        before, self._seen = self._seen, {}
+        stuck = []
+        for sack in locked:
+            generation = generations.get(sack, -1)
+            known, since = before.get(sack, (None, now))
+            self._seen[sack] = (generation, since if known == generation else now)
+            if known == generation and now - since >= STUCK_S:
+                stuck.append(sack)
+        return sorted(stuck)
+
+
 def share_by_ring(member: str, members: Iterable[str], sacks: int, replicas: int) -> Share:
     """Return the share of one member of a group; all sacks when it knows of no members."""
     everything = frozenset(range(sacks))
@@ -328,15 +389,19 @@ class Membership:
         if now - self._looked_at < MEMBERSHIP_S or not self._coordinator.has_groups:
             return self.share
         self._looked_at = now
+        me = self._coordinator.member
         try:
             self._coordinator.publish(statistics)
             names = self._coordinator.names()
+            if names is not None and me not in names:
+                # The group was forgotten, or took this worker for dead.
+                self._coordinator.join()
+                names.add(me)
         except errors.Unavailable as error:
             LOG.warning("The group of workers is not known: %s", error)
             return self.share
         if names is not None and names != self._names:
             self._names = names
-            me = self._coordinator.member
             self.share = share_by_ring(me, names, self._sacks, self._replicas)
             LOG.info(
                 "%d processing workers; %d of %d sacks are mine",

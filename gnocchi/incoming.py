@@ -34,8 +34,9 @@ class Damage(NamedTuple):
 class Taken:
     """Points that wait in some sacks, in order of arrival.
 
-    ``receipt`` is for `Incoming.discard` alone; ``damaged`` lists the objects set aside while
-    taking, ``more`` says whether the bound on points left some waiting.
+    ``receipt`` is for `Incoming.discard` alone, but for its length: how many objects it stands for,
+    0 when nothing waits. ``damaged`` lists the objects set aside while taking, ``more`` says
+    whether the bound on points left some waiting.
     """
 
     points: Points
@@ -61,6 +62,10 @@ class Incoming(abc.ABC):
 
     #: Whether points outlive a power failure once `add` has returned.
     survives_power_loss: ClassVar[bool] = True
+
+    #: How many seconds pass between two looks at all that waits while nothing seems to: as often
+    #: as costs next to nothing. What is news to `wait` is taken at once all the same.
+    look_s: ClassVar[float] = 2.0
 
     sacks: int = 0
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, ClassVar
 import cotyledon
 
 from gnocchi import coordination, errors, service, startup
-from gnocchi.engine import compact, janitor, process, status
+from gnocchi.engine import compact, division, janitor, process, status
+from gnocchi.indexer import catalog
 
 if TYPE_CHECKING:
     from gnocchi.config import Configuration
@@ -34,7 +35,7 @@ LOG = logging.getLogger(__name__)
 #: Rounds begin no more often than this, so that single points arriving one after the other share
 #: rounds instead of costing one each.
 PACE_S = 0.5
-#: How often a worker with nothing to do looks at sacks it only stands by for.
+#: How long to wait for something to do before looking again, where nobody else stands by.
 LOOK_S = 2.0
 #: How often the janitor looks whether segments can be merged.
 COMPACTION_S = 2.0
@@ -126,13 +127,19 @@ class Processing(Child):
 
     def connect(self) -> None:
         super().connect()
-        metricd = self.conf.metricd
-        self.worker = process.Worker(self.services)
         coordinator = coordination.connect(self.conf, str(self.index))
         coordinator.join()
         self._coordinator = coordinator
+        self._divide()
+
+    def _divide(self) -> None:
+        """Begin anew with the sacks there are."""
+        assert self._coordinator is not None
+        metricd = self.conf.metricd
+        self.worker = process.Worker(self.services)
+        self.stuck = coordination.Stuck()
         self.membership = coordination.Membership(
-            coordinator,
+            self._coordinator,
             index=self.index,
             workers=metricd.workers,
             sacks=self.services.sacks,
@@ -141,11 +148,14 @@ class Processing(Child):
 
     def job(self) -> None:
         assert self._coordinator is not None
+        if self.services.follow(catalog.state(self.services.db).sacks):
+            self._divide()
         share = self.membership.refresh(self.worker.statistics)
         due = share.due(self.services.incoming.waiting())
         if not due:
             return
         with self._coordinator.sacks(due, self.services.sacks) as mine:
+            mine += self._stuck(set(due).difference(mine))
             if mine:
                 try:
                     self.worker.work(mine, time.monotonic() + LONGEST_JOB_S)
@@ -153,6 +163,13 @@ class Processing(Child):
                 except errors.StaleGeneration as error:
                     # A refresh, or a worker that lost its locks: what it left is done next time.
                     LOG.debug("%s", error)
+
+    def _stuck(self, locked: set[int]) -> list[int]:
+        generations = catalog.sacks(self.services.db) if locked else {}
+        stuck = self.stuck.among(locked, generations)
+        if stuck:
+            LOG.warning("Processing sacks %s without their locks, which nobody gives back", stuck)
+        return stuck
 
     def pause(self, started: float) -> None:
         metricd = self.conf.metricd
@@ -162,7 +179,9 @@ class Processing(Child):
         self.stop.wait(max(0.0, started + PACE_S - time.monotonic()))
         if not self.stop.is_set():
             try:
-                self.services.incoming.wait(LOOK_S, self.membership.share.first)
+                self.services.incoming.wait(
+                    self.services.incoming.look_s, self.membership.share.first
+                )
             except errors.Unavailable:
                 self.stop.wait(LOOK_S)  # the job will meet it too, and report it
 
@@ -188,6 +207,8 @@ class Janitor(Child):
         self._coordinator = coordination.connect(self.conf, f"janitor{self.index}")
 
     def job(self) -> None:
+        self.services.follow(catalog.state(self.services.db).sacks)
+        division.move_stragglers(self.services)
         # First, so that merges that fail, on a full disk for instance, do not keep it from making
         # room.
         if time.monotonic() - self._cleaned >= self.conf.metricd.metric_cleanup_delay:

@@ -43,6 +43,8 @@ class Services:
     max_points_per_round: int = 300_000
     compaction_fan_in: int = 8
     cleanup_batch_size: int = 10_000
+    #: Makes the incoming store as it is with another number of sacks.
+    divided: Callable[[int], Incoming] | None = None
     #: The processing workers and their statistics, None where membership is not known.
     members: Callable[[], dict[str, dict[str, Any]] | None] = _no_members
     reader: Reader = field(init=False)
@@ -61,6 +63,18 @@ class Services:
     def sacks(self) -> int:
         """How many sacks the incoming measures are divided into."""
         return self.incoming.sacks
+
+    def follow(self, sacks: int) -> bool:
+        """Divide the incoming measures as the catalog does now; return whether that is new.
+
+        Args:
+            sacks: what the catalog says, 0 if it says nothing.
+        """
+        if self.divided is None or sacks in (0, self.incoming.sacks):
+            return False
+        LOG.info("Incoming measures are divided into %d sacks from now on", sacks)
+        self.incoming = self.divided(sacks)
+        return True
 
     def damaged(self, name: str, reason: str) -> None:
         """Note that an object failed its checksum: once in the log, and for the status."""
@@ -109,7 +123,11 @@ def load_incoming(conf: cfg.ConfigOpts, sacks: int) -> Incoming:
     return incoming
 
 
-def open_database(conf: cfg.ConfigOpts) -> Database:
+#: A daemon gives a database server up that takes longer than this for one statement.
+ANSWER_S = 60.0
+
+
+def open_database(conf: cfg.ConfigOpts, answer_timeout_s: float | None = None) -> Database:
     """The indexer's database; connections are made when they are needed."""
     return Database(
         conf.indexer.url,
@@ -117,20 +135,24 @@ def open_database(conf: cfg.ConfigOpts) -> Database:
         pool_size=conf.database.max_pool_size,
         max_overflow=conf.database.max_overflow,
         pool_recycle_s=conf.database.connection_recycle_time,
+        answer_timeout_s=answer_timeout_s,
     )
 
 
-def connect(conf: cfg.ConfigOpts, cache_bytes: int | None = None) -> Services:
+def connect(
+    conf: cfg.ConfigOpts, cache_bytes: int | None = None, answer_timeout_s: float = ANSWER_S
+) -> Services:
     """Build the services from the configuration.
 
     Args:
         cache_bytes: size of the read cache; ``[storage] cache_size`` by default.
+        answer_timeout_s: longest wait for the indexer's database to answer one statement.
 
     Raises:
         Misconfigured: a driver does not exist, or `gnocchi-upgrade` has not been run.
         Unavailable: a backend does not answer; trying again later may help.
     """
-    db = open_database(conf)
+    db = open_database(conf, answer_timeout_s)
     db.check()
     sacks = len(catalog.sacks(db))
     if not sacks:
@@ -145,4 +167,5 @@ def connect(conf: cfg.ConfigOpts, cache_bytes: int | None = None) -> Services:
         max_points_per_round=conf.metricd.max_points_per_round,
         compaction_fan_in=conf.metricd.compaction_fan_in,
         cleanup_batch_size=conf.metricd.cleanup_batch_size,
+        divided=lambda number: load_incoming(conf, number),
     )

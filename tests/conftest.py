@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from gnocchi.indexer import tables
 from gnocchi.indexer.database import Database
 from tests import servers
+from tests.servers.coordination import MEMCACHED, memcached_programs
 
 if TYPE_CHECKING:
     import pathlib
@@ -64,6 +65,42 @@ def keystone_server() -> Iterator[servers.Server]:
     except servers.ServerError as error:
         do_without(f"Keystone cannot be installed: {error}")
     with servers.keystone() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[servers.RedisServer]:
+    """A Redis for the whole session; a test empties it first."""
+    require(servers.redis_programs(), servers.REDIS)
+    with servers.redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[servers.CephServer]:
+    """A Ceph for the whole session; a test empties its pool first."""
+    require(servers.ceph_programs(), servers.CEPH)
+    with servers.ceph() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def radosgw_server() -> Iterator[servers.CephServer]:
+    """A Ceph with its S3 gateway for the whole session."""
+    require(servers.ceph_programs(), servers.RADOSGW)
+    with servers.ceph(gateway=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_server() -> Iterator[servers.SwiftServer]:
+    """A Swift for the whole session; the first time, it is installed from PyPI."""
+    require(memcached_programs(), MEMCACHED)
+    try:
+        servers.swift_programs()
+    except servers.ServerError as error:
+        do_without(f"Swift cannot be installed: {error}")
+    with servers.swift() as server:
         yield server
 
 

@@ -68,6 +68,9 @@ def services(
         file.write_bytes(_database(sacks))
     db = Database(f"sqlite:///{file}", sync=False)
     storage, incoming = drivers(directory, sacks, sync=sync, memory=memory)
+    if not memory:
+        conf = SimpleNamespace(file_basepath=str(directory), file_sync=sync)
+        options.setdefault("divided", lambda number: FileIncoming(conf, number))
     return Services(None, db, storage, incoming, **options)  # type: ignore[arg-type]
 
 

@@ -24,14 +24,13 @@ import errno
 import fcntl
 import itertools
 import os
-import re
 import threading
 import time
-import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gnocchi import errors
 from gnocchi.drivers.directory import Directory, translated
+from gnocchi.drivers.names import GROUP, Arrivals, Name, groups_of, masks_of, sacks_in
 from gnocchi.drivers.together import Together
 from gnocchi.incoming import Backlog, Damage, Incoming, Taken
 from gnocchi.segments import batch
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable, Iterator, Sequence
 
-GROUP = 256  # sacks a directory serves: a mask of 256 bits fits a file name
 READ_AT_ONCE = 1 << 16
 POLL_S = 0.2
 # A directory's time stamp moves in steps of the kernel's clock tick: a change within the same
@@ -154,55 +152,6 @@ class _Open:
                 os.close(fd)
 
 
-_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}(\.(0|[1-9a-f][0-9a-f]*)){4}")
-
-
-class Name(NamedTuple):
-    """A file name of the incoming directory: what it says without opening the file."""
-
-    stem: str  # arrival in ns and a nonce, hexadecimal: sorts by arrival
-    points: int
-    items: int
-    shares: int  # how many sacks it had points for when it was written
-    mask: int  # bit i: sack i of the group has not taken its share
-
-    @classmethod
-    def parse(cls, text: str) -> Name | None:
-        """What a file name says; None if this program did not give it."""
-        if _NAME.fullmatch(text) is None:
-            return None
-        stem, *numbers = text.split(".")
-        points, items, shares, mask = (int(number, 16) for number in numbers)
-        return cls(stem, points, items, shares, mask)
-
-    def __str__(self) -> str:
-        return f"{self.stem}.{self.points:x}.{self.items:x}.{self.shares:x}.{self.mask:x}"
-
-    @property
-    def arrival_ns(self) -> int:
-        return int(self.stem.partition("-")[0], 16)
-
-
-class _Arrivals:
-    """Names that sort in the order in which this process accepted the points."""
-
-    def __init__(self) -> None:
-        self._last = 0
-        self._lock = threading.Lock()
-        self._renew()
-        # A forked child must not go on with its parent's nonce.
-        os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._nonce = uuid.uuid4().hex[:8]
-
-    def next(self) -> str:
-        with self._lock:
-            self._last = max(self._last + 1, time.time_ns())
-            return f"{self._last:016x}-{self._nonce}"
-
-
 class FileIncoming(Incoming):
     """Waiting points as files."""
 
@@ -211,11 +160,10 @@ class FileIncoming(Incoming):
         self._directory = Directory(conf.file_basepath, sync=conf.file_sync)
         base = self._directory.base
         self._groups = [
-            base / "incoming" / str(sacks) / str(group)
-            for group in range((sacks + GROUP - 1) // GROUP)
+            base / "incoming" / str(sacks) / str(group) for group in range(groups_of(sacks))
         ]
         self._damaged = base / "damaged"
-        self._arrivals = _Arrivals()
+        self._arrivals = Arrivals()
         self._together = Together(self._write)
         # (group, mask) -> time stamp of the directory when nothing was there for the mask
         self._clean: dict[tuple[int, int], int] = {}
@@ -245,12 +193,6 @@ class FileIncoming(Incoming):
                 self._directory.write(self._groups[group] / str(name), batch.encode(part))
 
     # ---------------------------------------------------------------- take and discard
-
-    def _masks(self, sacks: Iterable[int]) -> dict[int, int]:
-        masks: dict[int, int] = {}
-        for sack in sacks:
-            masks[sack // GROUP] = masks.get(sack // GROUP, 0) | 1 << (sack % GROUP)
-        return masks
 
     @contextlib.contextmanager
     def _locked(self, group: int, how: int) -> Iterator[None]:
@@ -307,7 +249,7 @@ class FileIncoming(Incoming):
         damaged: list[Damage] = []
         total, more = 0, False
         with translated("Unable to read waiting measures"):
-            for group, mask in sorted(self._masks(sacks).items()):
+            for group, mask in sorted(masks_of(sacks).items()):
                 for name in self._names(group):
                     if not name.mask & mask:
                         continue
@@ -416,15 +358,12 @@ class FileIncoming(Incoming):
                 for name in self._names(group):
                     fresh = name.mask & ~seen
                     seen |= fresh
-                    while fresh:
-                        bit = fresh & -fresh
-                        fresh ^= bit
-                        sack = group * GROUP + bit.bit_length() - 1
+                    for sack in sacks_in(group, fresh):
                         oldest[sack] = max(0.0, (now - name.arrival_ns) / 1e9)
         return oldest
 
     def wait(self, timeout_s: float, sacks: Iterable[int] | None = None) -> bool:
-        masks = self._masks(range(self.sacks) if sacks is None else sacks)
+        masks = masks_of(range(self.sacks) if sacks is None else sacks)
         end = time.monotonic() + timeout_s
         while True:
             if self._anything(masks):

@@ -130,6 +130,9 @@ class Worker:
         services, began = self._services, time.monotonic()
         state = catalog.state(services.db)
         everyone = catalog.sacks(services.db)
+        if len(everyone) != services.incoming.sacks:
+            # Numbers of sacks mean other metrics now; the caller has to follow first.
+            raise errors.StaleGeneration(sacks)
         generations = {sack: everyone[sack] for sack in sacks if sack in everyone}
         taken = services.incoming.take(sorted(generations), services.max_points_per_round)
         if not taken.receipt:
@@ -457,6 +460,7 @@ def refresh(services: Services, metrics: Iterable[Metric], timeout_s: float) -> 
             more waits than could be processed in that time.
     """
     metrics = list(metrics)
+    services.follow(catalog.state(services.db).sacks)
     wanted = {int(sack_of(hash_of(metric.id), services.incoming.sacks)) for metric in metrics}
     end = time.monotonic() + timeout_s
     began = time.time()

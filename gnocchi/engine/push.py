@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from gnocchi.indexer.catalog import State
     from gnocchi.service import Services
+
+
+def state(services: Services) -> State:
+    """The state of the catalog, whose number of sacks is followed from now on."""
+    current = catalog.state(services.db)
+    services.follow(current.sacks)
+    return current
 
 
 def known(services: Services, ids: Sequence[bytes]) -> dict[bytes, str | None]:
@@ -23,7 +31,7 @@ def known(services: Services, ids: Sequence[bytes]) -> dict[bytes, str | None]:
     Raises:
         UnknownMetrics: some do not exist, or have been deleted.
     """
-    found = services.identities.of(ids, catalog.state(services.db))
+    found = services.identities.of(ids, state(services))
     try:
         return {i: found[i][0] for i in ids}
     except KeyError:

@@ -20,6 +20,7 @@ def report(services: Services, details: bool) -> dict[str, Any]:
     Raises:
         Unavailable: a backend does not answer.
     """
+    services.follow(catalog.state(services.db).sacks)
     backlog = services.incoming.backlog(details=details)
     totals = catalog.totals(services.db)
     storage: dict[str, Any] = {
@@ -52,5 +53,6 @@ def report(services: Services, details: bool) -> dict[str, Any]:
 
 def backlog(services: Services) -> tuple[int, int]:
     """How many metrics have measures waiting, at the most, and how many items wait."""
+    services.follow(catalog.state(services.db).sacks)
     waiting = services.incoming.backlog()
     return waiting.metrics, waiting.items

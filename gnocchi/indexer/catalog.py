@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Counters", "Segment", "Snapshot", "State", "change_sacks", "commit_round", "create_sacks",
-    "forget", "known", "live", "replace", "retired", "sacks", "state", "totals",
+    "forget", "forget_former_sacks", "former_sacks", "known", "live", "replace", "retired", "sacks",
+    "state", "totals",
 ]  # fmt: skip
 
 LOG = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class State(NamedTuple):
     policies: int
     links: int = 0
     resource_types: int = 0
+    sacks: int = 0
 
 
 class Counters(NamedTuple):
@@ -97,7 +99,7 @@ def state(db: Database) -> State:
     """Return the numbers of one moment: one statement, for every request and round."""
     with db.read() as connection:
         values = {row[0]: row[1] for row in connection.exec_driver_sql(_STATE)}
-    return State(**{name: values[name] for name in State._fields})
+    return State(**{name: values.get(name, 0) for name in State._fields})
 
 
 def _next_sequence(connection: sa.Connection) -> int:
@@ -122,8 +124,10 @@ def create_sacks(db: Database, number: int) -> None:
 
     def work(connection: sa.Connection) -> None:
         _lock_sacks(connection)
-        if connection.execute(sa.select(sa.func.count()).select_from(_sacks)).scalar_one() == 0:
+        count: int = connection.execute(sa.select(sa.func.count()).select_from(_sacks)).scalar_one()
+        if count == 0:
             connection.execute(_sacks.insert(), _sack_rows(number, generation=0))
+        _note(connection, tables.SACKS, count or number)
 
     db.run(work)
 
@@ -132,20 +136,54 @@ def change_sacks(db: Database, number: int) -> None:
     """Replace all sacks by ``number`` new ones; the sums of the counters stay.
 
     Every generation becomes higher than all were, so that a worker that began a round of the old
-    division cannot commit it.
+    division cannot commit it. The old number joins `former_sacks`.
     """
     _check_number(number)
 
     def work(connection: sa.Connection) -> None:
         _lock_sacks(connection)
-        newest = connection.execute(sa.select(sa.func.max(_sacks.c.generation))).scalar()
+        count, newest = connection.execute(
+            sa.select(sa.func.count(), sa.func.max(_sacks.c.generation)).select_from(_sacks)
+        ).one()
+        if count == number:
+            return
         counters = _totals(connection)
         connection.execute(_sacks.delete())
         rows = _sack_rows(number, generation=0 if newest is None else newest + 1)
         rows[0].update(counters._asdict())
         connection.execute(_sacks.insert(), rows)
+        _note(connection, tables.SACKS, number)
+        _drop(connection, f"{tables.FORMER_SACKS}{number}")
+        if count:
+            _note(connection, f"{tables.FORMER_SACKS}{count}", int(time.time()))
 
     db.run(work)
+
+
+def former_sacks(db: Database) -> dict[int, int]:
+    """Return the numbers of sacks there were before, and when each was given up (s since 1970)."""
+    with db.read() as connection:
+        rows = connection.exec_driver_sql(_STATE)
+        return {
+            int(row[0].removeprefix(tables.FORMER_SACKS)): row[1]
+            for row in rows
+            if row[0].startswith(tables.FORMER_SACKS)
+        }
+
+
+def forget_former_sacks(db: Database, number: int) -> None:
+    """Nothing can wait under a former number of sacks any more."""
+    db.run(lambda connection: _drop(connection, f"{tables.FORMER_SACKS}{number}"))
+
+
+def _note(connection: sa.Connection, name: str, value: int) -> None:
+    """Set a number of the state, which need not be there yet; for one who holds `_lock_sacks`."""
+    _drop(connection, name)
+    connection.execute(_state.insert().values(name=name, value=value))
+
+
+def _drop(connection: sa.Connection, name: str) -> None:
+    connection.execute(_state.delete().where(_state.c.name == name))
 
 
 def sacks(db: Database) -> dict[int, int]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from gnocchi import errors
-from gnocchi.indexer import upgrade
+from gnocchi.indexer import patience, upgrade
 from gnocchi.indexer.columns import MYSQL
 from gnocchi.indexer.failures import Failure, classify, translate
 
@@ -50,6 +50,10 @@ _ATTEMPTS = 20
 _PATIENCE_S = 60.0
 _LOCK_TIMEOUT_S = 30
 
+#: A server that hears nothing for so long in the middle of a transaction undoes it, and frees its
+#: locks: the host behind it was cut off, which takes the network layer hours to find out.
+ABANDONED_S = 120
+
 
 class Database:
     """One database, its pool of connections, and how its dialect differs."""
@@ -63,6 +67,7 @@ class Database:
         max_overflow: int = 50,
         pool_timeout_s: float = 30.0,
         pool_recycle_s: int = 3600,
+        answer_timeout_s: float | None = None,
     ) -> None:
         """Prepare the connections; none is made before the first use.
 
@@ -71,6 +76,8 @@ class Database:
                 with.
             sync: SQLite only: whether a commit survives loss of power (else it survives only
                 the death of processes). Servers have that in their own configuration.
+            answer_timeout_s: longest wait for a server's answer to one statement; no limit by
+                default.
 
         Raises:
             errors.Misconfigured: the URL cannot be understood or names an unknown database.
@@ -83,6 +90,7 @@ class Database:
         # What modules of this package remember about this database, under their own keys.
         self.memory: dict[str, Any] = {}
         self._sync = sync
+        self._answer_timeout_s = answer_timeout_s
         self._engine = self._create_engine(
             pool_size=pool_size,
             max_overflow=max_overflow,
@@ -106,8 +114,7 @@ class Database:
         else:
             options["pool_pre_ping"] = True
             options["isolation_level"] = "READ COMMITTED"
-            if self.postgresql and "connect_timeout" not in self.url.query:
-                options["connect_args"] = {"connect_timeout": 10}
+            options["connect_args"] = patience.connect_args(self.url, self._answer_timeout_s)
         try:
             engine = sa.create_engine(self.url, **options, **pool)
         except (sa.exc.ArgumentError, ImportError) as error:
@@ -116,6 +123,8 @@ class Database:
             sa.event.listen(engine, "connect", self._prepare_sqlite)
         elif self.mysql:
             sa.event.listen(engine, "connect", self._prepare_mysql)
+        else:
+            sa.event.listen(engine, "connect", self._prepare_postgresql)
         return engine
 
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
@@ -134,6 +143,13 @@ class Database:
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_mode = 'TRADITIONAL'")
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT_S}")
+            # There is no limit for transactions alone; the pool replaces what was closed.
+            cursor.execute(f"SET SESSION wait_timeout = {ABANDONED_S}")
+
+    def _prepare_postgresql(self, connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_S}s'")
+        connection.commit()
 
     # ------------------------------------------------------------------ transactions
 

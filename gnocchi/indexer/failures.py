@@ -112,7 +112,7 @@ def translate(error: sa.exc.SQLAlchemyError) -> errors.GnocchiError | None:
     statement and parameters that SQLAlchemy adds.
     """
     kind = classify(error)
-    text = str(getattr(error, "orig", None) or error).strip()
+    text = " ".join(str(getattr(error, "orig", None) or error).split())
     if kind in (Failure.UNAVAILABLE, Failure.ROLLED_BACK):
         return errors.Unavailable(f"The indexer database does not answer: {text}")
     if kind is Failure.NO_SCHEMA:

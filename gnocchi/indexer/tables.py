@@ -34,6 +34,9 @@ DELETIONS = "deletions"
 LINKS = "links"
 POLICIES = "policies"
 RESOURCE_TYPES = "resource_types"
+SACKS = "sacks"
+# followed by a number of sacks: measures may still wait under it
+FORMER_SACKS = "former_"
 
 # The resource type that always exists.
 GENERIC = "generic"

@@ -16,7 +16,7 @@ import voluptuous
 
 from gnocchi import errors, model, times
 from gnocchi.engine import push
-from gnocchi.indexer import catalog, links, metrics, resources
+from gnocchi.indexer import links, metrics, resources
 from gnocchi.indexer.resources import NewMetric
 from gnocchi.ingest import measures
 from gnocchi.rest import representation, responses, validation
@@ -91,7 +91,7 @@ class ResourcesMeasures(Node):
         columns = batch.columns(now=now, latest=latest(api, now))
         if not batch.keys:
             return responses.accepted()
-        known = api.links.of(batch.wanted, catalog.state(services.db))
+        known = api.links.of(batch.wanted, push.state(services))
         missing = [key for key in batch.keys if key[1] not in known.get(key[0], _NOTHING)]
         made: Found = {}
         if missing:

@@ -39,10 +39,12 @@ class Answer:
 
 
 class Client:
-    """One connection to the API on this machine. One thread at a time."""
+    """One connection to the API, on this machine unless said otherwise. One thread at a time."""
 
-    def __init__(self, port: int, *, user: str = "admin", timeout_s: float = 60.0) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    def __init__(
+        self, port: int, *, user: str = "admin", timeout_s: float = 60.0, host: str = "127.0.0.1"
+    ) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         self._headers = {"Authorization": "Basic " + b64encode(f"{user}:".encode()).decode()}
         self._used = time.monotonic()
 

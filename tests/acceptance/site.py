@@ -25,6 +25,7 @@ SCRIPTS = pathlib.Path(sysconfig.get_path("scripts"))
 COMMANDS = (
     "gnocchi-api",
     "gnocchi-metricd",
+    "gnocchi-change-sack-size",
     "gnocchi-upgrade",
     "gnocchi-config-generator",
     "gnocchi-policy-generator",

@@ -392,6 +392,48 @@ def test_standalone_ends_with_an_error_when_one_program_cannot_run(site: Site, p
     assert "trust-me" in done.stderr
 
 
+# ------------------------------------------------------------------ gnocchi-change-sack-size
+
+
+@pytest.mark.parametrize("arguments", [(), ("0",), ("--sacks-number", "65536"), ("many",)])
+def test_number_of_sacks_must_be_given(site: Site, arguments: tuple[str, ...]) -> None:
+    site.upgrade()
+    done = site.run("gnocchi-change-sack-size", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_number_of_sacks_stays_while_measures_wait(site: Site, port: int) -> None:
+    site.upgrade()
+    with site.start("gnocchi-api", "--port", str(port)):
+        until(lambda: request(f"http://127.0.0.1:{port}/v1/metric") == [], "API")
+        post(f"http://127.0.0.1:{port}", 2, 4)
+    done = site.run("gnocchi-change-sack-size", "--sacks-number", "3")
+    assert_refused(done, "gnocchi-change-sack-size", "1 measurement bundles wait", "stays 16")
+
+
+def test_number_of_sacks_changes_while_everything_runs(site: Site, port: int) -> None:
+    site.upgrade()
+    url = f"http://127.0.0.1:{port}"
+    with site.start("gnocchi-api", "--port", str(port)), site.start("gnocchi-metricd"):
+        until(lambda: request(f"{url}/v1/metric") == [], "API")
+        for number in ("5", "--sacks-number=300", "16"):
+            measures = post(url, 2, 4)
+            assert until(lambda m=measures: request(f"{m}?aggregation=mean"), "aggregates")
+            until(lambda: not waiting(url), "an empty queue")
+            done = site.run("gnocchi-change-sack-size", number)
+            assert done.returncode == 0, done.stderr
+            assert f"into {number.rpartition('=')[2]} sacks" in done.stderr
+        measures = post(url, 1, 2, 6)
+        assert until(lambda: request(f"{measures}?aggregation=max"), "aggregates")
+
+
+def waiting(url: str) -> int:
+    """How many bundles of measures wait."""
+    summary = request(f"{url}/v1/status?details=false")["storage"]["summary"]
+    return int(summary["measures"])
+
+
 # ------------------------------------------------------------------ databases, documentation
 
 

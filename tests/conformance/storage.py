@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pytest
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from gnocchi.storage import NoSuchObject
@@ -31,6 +32,9 @@ class Place(Protocol):
 
 class StorageConformance:
     """Subclasses give a fixture ``place``, a new one for each test."""
+
+    #: How many sequences of calls to try; fewer where calls are slow.
+    examples: ClassVar[int] = models.SETTINGS.max_examples
 
     @pytest.fixture
     def storage(self, place: Place) -> Storage:
@@ -230,7 +234,7 @@ class StorageConformance:
     def test_any_sequence_of_calls_equals_a_dict(self, new_place: Callable[[], Place]) -> None:
         run_state_machine_as_test(
             lambda: models.Objects(new_place()),
-            settings=models.SETTINGS,
+            settings=settings(models.SETTINGS, max_examples=self.examples),
         )
 
 

@@ -49,11 +49,14 @@ def test_state_counts_each_kind_of_change(db: Database) -> None:
     policy = samples.stored_policy(db)
     metric = samples.metric(policy)
     metrics.create(db, metric)
-    assert catalog.state(db) == catalog.State(catalog=0, deletions=0, policies=1)
+    sacks = len(catalog.sacks(db))
+    assert catalog.state(db) == catalog.State(catalog=0, deletions=0, policies=1, sacks=sacks)
     metrics.delete(db, metric.id)
     commit(db, "a")
     policies.update(db, policy)
-    assert catalog.state(db) == catalog.State(catalog=1, deletions=1, policies=2)
+    assert catalog.state(db) == catalog.State(catalog=1, deletions=1, policies=2, sacks=sacks)
+    catalog.change_sacks(db, sacks + 1)
+    assert catalog.state(db).sacks == sacks + 1
 
 
 def test_sacks_are_created_once(database: Database) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,7 @@ from gnocchi.indexer import catalog, metrics, tables
 from gnocchi.indexer.database import Database
 from tests.conftest import create_database, drop_database
 from tests.indexer import samples
-from tests.servers import Server, reserve_port
+from tests.servers import Server, paused, reserve_port
 
 if TYPE_CHECKING:
     import pathlib
@@ -204,7 +206,7 @@ def test_run_repeats_what_a_deadlock_undid(database: Database) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert catalog.state(database) == (2, 0, 2, 0, 0)
+    assert catalog.state(database) == (2, 0, 2, 0, 0, 0)
     assert len(calls) == 2 if database.sqlite else len(calls) >= 3
 
 
@@ -287,3 +289,45 @@ def test_child_of_a_fork_has_connections_of_its_own(database: Database) -> None:
         assert os.waitpid(child, 0)[1] == 0
         borrowed.execute(sa.select(tables.state)).all()
     assert catalog.state(database).catalog == 40
+
+
+def test_server_that_stopped_answering_is_unavailable_within_the_time_out(
+    request: pytest.FixtureRequest, database_kind: str, database_url: str
+) -> None:
+    """A stopped process keeps its connections, so nothing but the clock says that it is gone."""
+    if database_kind == "sqlite":
+        pytest.skip("SQLite has no server that could stop")
+    server: Server = request.getfixturevalue(f"{database_kind}_server")
+    db = Database(database_url, answer_timeout_s=1.0)
+    db.upgrade()
+    with paused(server.process):
+        for _ in range(2):  # over a connection that is there, and over none
+            began = time.monotonic()
+            with pytest.raises(errors.Unavailable):
+                catalog.state(db)
+            assert time.monotonic() - began < 8
+    assert catalog.state(db).catalog == 0
+    db.close()
+
+
+def test_locks_of_a_client_that_vanished_are_freed_by_the_server(
+    request: pytest.FixtureRequest,
+    database_kind: str,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host that is cut off in the middle of a commit must not stop all others."""
+    if database_kind == "sqlite":
+        pytest.skip("SQLite's clients are processes of one machine, which free their locks")
+    db = Database(database_url)
+    db.upgrade()
+    monkeypatch.setattr("gnocchi.indexer.database.ABANDONED_S", 1)
+    cut_off = Database(database_url)
+    with contextlib.suppress(errors.Unavailable), cut_off.write() as connection:
+        bump(connection, "catalog")
+        began = time.monotonic()
+        db.run(lambda other: bump(other, "catalog"))
+        assert time.monotonic() - began < 10
+    assert catalog.state(db).catalog == 1
+    cut_off.close()
+    db.close()

@@ -221,7 +221,7 @@ def test_every_change_moves_the_version(database: Database) -> None:
     for done, step in enumerate(steps):
         assert catalog.state(database).policies == done
         step()
-    assert catalog.state(database) == (0, 0, len(steps), 0, 0)
+    assert catalog.state(database) == (0, 0, len(steps), 0, 0, 0)
 
 
 def test_change_by_another_process_is_seen(database: Database) -> None:

@@ -50,7 +50,7 @@ def test_check_fails_before_and_succeeds_after_the_upgrade(empty: Database) -> N
 
 
 def test_state_starts_with_zeros(database: Database) -> None:
-    assert catalog.state(database) == (0, 0, 0, 0, 0)
+    assert catalog.state(database) == (0, 0, 0, 0, 0, 0)
 
 
 def test_second_upgrade_keeps_everything(database: Database) -> None:
@@ -73,7 +73,7 @@ def test_upgrades_at_the_same_time_all_succeed(empty: Database) -> None:
         process.join(60)
         assert process.exitcode == 0
     empty.check()
-    assert catalog.state(empty) == (0, 0, 0, 0, 0)
+    assert catalog.state(empty) == (0, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["metric", "archive_policy", "alembic_version", "customers"])

@@ -1,4 +1,4 @@
-"""The real application over SQLite and files, one of its own for each test."""
+"""The real application, one of its own for each test; over SQLite and files unless asked."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gnocchi.drivers.file import FileIncoming, FileStorage
 from gnocchi.indexer import catalog
 from gnocchi.indexer.database import Database
 from gnocchi.rest import app
+from tests.backends import Shared, Stores
 
 if TYPE_CHECKING:
     import pathlib
@@ -40,6 +41,14 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def shared_stores() -> Iterator[Shared]:
+    """Drivers of other stores than files, for the whole session."""
+    shared = Shared(SACKS)
+    yield shared
+    shared.close()
+
+
 class Deployer:
     """Builds applications: ``deploy({"api.max_limit": 7})``."""
 
@@ -49,7 +58,11 @@ class Deployer:
         self._databases: list[Database] = []
 
     def __call__(
-        self, options: dict[str, Any] | None = None, file: str = "", url: str = ""
+        self,
+        options: dict[str, Any] | None = None,
+        file: str = "",
+        url: str = "",
+        stores: Stores | None = None,
     ) -> Deployment:
         """Build one with these options, over copies of the empty database.
 
@@ -57,6 +70,7 @@ class Deployer:
             options: by ``group.name``.
             file: text of a configuration file, for options that are not registered yet.
             url: another database that has its tables, and nothing else, instead of a copy.
+            stores: drivers that have been upgraded, instead of files.
         """
         directory = self._directory / f"deployment-{len(self._databases)}"
         shutil.copytree(self._template, directory)
@@ -78,11 +92,11 @@ class Deployer:
         database = Database(url or f"sqlite:///{directory}/index.db", sync=False)
         self._databases.append(database)
         catalog.create_sacks(database, SACKS)
-        services = service.Services(
-            conf, database, FileStorage(conf.storage), FileIncoming(conf.incoming, SACKS)
-        )
-        services.storage.upgrade()
-        services.incoming.upgrade()
+        if stores is None:
+            stores = Stores(FileStorage(conf.storage), FileIncoming(conf.incoming, SACKS))
+            stores.storage.upgrade()
+            stores.incoming.upgrade()
+        services = service.Services(conf, database, *stores)
         return Deployment(services, webtest.TestApp(app.build(services), lint=True))
 
     def close(self) -> None:

@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import pathlib
+import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from tests.backends import COMBINATIONS, Combination
 from tests.rest import runner, tokens
 
 if TYPE_CHECKING:
+    from tests.backends import Shared
     from tests.conftest import UpgradedDatabases
     from tests.rest.conftest import Deployer
 
 FILES = sorted((pathlib.Path(__file__).parent / "contract").glob("*.yaml"))
+#: Where all scenarios are played, and where those are that have to do with measures.
+EVERYTHING = ("sqlite+file", "postgresql+ceph", "mariadb+swift")
+MEASURES = ("postgresql+s3+redis", "postgresql+redis")
+OF_MEASURES = re.compile(r"/(measures|aggregation|aggregates|status)\b")
+
+
+def combinations(scenario: dict[str, Any]) -> tuple[str, ...]:
+    """Name the backends that a scenario is played on."""
+    requests = [step["request"] for step in scenario["steps"]]
+    return EVERYTHING + (MEASURES if any(map(OF_MEASURES.search, requests)) else ())
+
+
 SCENARIOS = [
-    pytest.param(scenario, mode, id=f"{file.stem}-{runner.slug(scenario['scenario'])}-{mode}")
+    pytest.param(
+        scenario,
+        mode,
+        combination,
+        id=f"{file.stem}-{runner.slug(scenario['scenario'])}-{mode}-{combination}",
+    )
     for file in FILES
     for scenario in yaml.safe_load(file.read_text(encoding="utf-8"))
     for mode in scenario.get("modes", ["basic"])
+    for combination in combinations(scenario)
 ]
 
 
-@pytest.mark.parametrize(("scenario", "mode"), SCENARIOS)
+def test_every_combination_gets_scenarios_with_measures() -> None:
+    played = Counter(parameters.values[2] for parameters in SCENARIOS)
+    assert set(played) == set(COMBINATIONS)
+    assert min(played.values()) >= 30
+
+
+@pytest.mark.parametrize(("scenario", "mode", "combination"), SCENARIOS)
 def test_scenario(
     scenario: dict[str, Any],
     mode: str,
-    database_kind: str,
+    combination: str,
     deploy: Deployer,
     upgraded: UpgradedDatabases,
+    shared_stores: Shared,
     request: pytest.FixtureRequest,
     tmp_path: pathlib.Path,
 ) -> None:
-    """Every step gets the answer it must get, on every database."""
-    url = ""
-    if database_kind != "sqlite":
-        url = upgraded.on(database_kind, request.getfixturevalue(f"{database_kind}_server"))
+    """Every step gets the answer it must get, on every backend."""
+    url, stores = "", None
+    database = Combination.parse(combination).database
+    if database != "sqlite":
+        url = upgraded.on(database, request.getfixturevalue(f"{database}_server"))
+        stores = shared_stores.stores(combination, request.getfixturevalue)
     options = {"api.auth_mode": mode, **scenario.get("options", {})}
     if options["api.auth_mode"] == "keystone":
         paste = tmp_path / "api-paste.ini"
@@ -46,4 +77,4 @@ def test_scenario(
         policy_file = tmp_path / "policy.yaml"
         policy_file.write_text(yaml.safe_dump(scenario["policy"]), encoding="utf-8")
         options["oslo_policy.policy_file"] = str(policy_file)
-    runner.play(deploy(options, url=url).client, scenario, mode)
+    runner.play(deploy(options, url=url, stores=stores).client, scenario, mode)

@@ -7,9 +7,12 @@ import sys
 from tests import servers
 
 STARTERS = {
+    "ceph": servers.ceph,
     "keystone": servers.keystone,
     "mariadb": servers.mariadb,
     "postgresql": servers.postgresql,
+    "redis": servers.redis,
+    "swift": servers.swift,
 }
 
 with STARTERS[sys.argv[1]]() as server:

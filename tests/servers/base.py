@@ -68,6 +68,34 @@ class Server:
     process: subprocess.Popen[bytes]
 
 
+@dataclass
+class Restartable(Server):
+    """A running server that can be killed and started again, with what it kept.
+
+    Attributes:
+        command: that starts it.
+        ready: asks it whether it serves.
+        ending: the signal that ends it quickly and in order.
+    """
+
+    process: subprocess.Popen[bytes] = field(init=False)
+    box: Sandbox
+    command: list[str | os.PathLike[str]]
+    ready: Callable[[], bool]
+    ending: signal.Signals = signal.SIGTERM
+
+    def start(self) -> None:
+        """Start it, also again."""
+        self.process = self.box.start(*self.command, ready=self.ready, stop=self.ending)
+
+    def kill(self) -> None:
+        """End it and its children as a failure of power would."""
+        for pid in list(tree(self.process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
 def programs(*names: str, places: tuple[str, ...] = ()) -> dict[str, str]:
     """Find programs in directories (patterns, the highest version first), then in the path.
 
@@ -253,3 +281,31 @@ def sandbox(name: str, account: str | None) -> Iterator[Sandbox]:
     finally:
         box.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def tree(pid: int) -> Iterator[int]:
+    """A process and its descendants; those of one that is stopped meanwhile are complete."""
+    yield pid
+    with contextlib.suppress(OSError):  # it has ended
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from tree(int(child))
+
+
+@contextlib.contextmanager
+def paused(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a server and its children for the length of the block, as on a machine that hangs.
+
+    Their connections stay, and the kernel goes on taking what is sent to them.
+    """
+    stopped = []
+    for pid in tree(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.servers.base import Server, programs, reserve_port, sandbox
+from tests.servers.base import Restartable, programs, reserve_port, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ def mariadb_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mariadb(*, durable: bool = False) -> Iterator[Server]:
+def mariadb(*, durable: bool = False) -> Iterator[Restartable]:
     """Run MariaDB; without ``durable`` it never waits for the disk."""
     found = mariadb_programs()
     with sandbox("mariadb", "mysql") as box:
@@ -47,15 +47,19 @@ def mariadb(*, durable: bool = False) -> Iterator[Server]:
             settings += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"]
         client = [found["mariadb"], "--no-defaults", f"--socket={unix_socket}", "--user=root"]
         ask = [*client, "--execute=SELECT 1"]
-        process = box.start(
-            found["mariadbd"], *own, *settings,
+        server = Restartable(
+            port,
+            f"mysql+pymysql://gnocchi:secret@127.0.0.1:{port}/mysql",
+            box.directory,
+            box,
+            [found["mariadbd"], *own, *settings],
             ready=lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0,
-        )  # fmt: skip
+        )
+        server.start()
         # Not root: an account with a password and over TCP, as in production.
         box.run(
             *client,
             "--execute=CREATE USER gnocchi@'127.0.0.1' IDENTIFIED BY 'secret';"
             "GRANT ALL ON *.* TO gnocchi@'127.0.0.1'",
         )
-        url = f"mysql+pymysql://gnocchi:secret@127.0.0.1:{port}/mysql"
-        yield Server(port, url, box.directory, process)
+        yield server

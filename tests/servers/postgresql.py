@@ -7,9 +7,10 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.servers.base import Server, programs, reserve_port, sandbox
+from tests.servers.base import Restartable, programs, reserve_port, sandbox
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 POSTGRESQL = ("initdb", "postgres", "pg_isready")
@@ -21,7 +22,7 @@ def postgresql_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def postgresql(*, durable: bool = False) -> Iterator[Server]:
+def postgresql(*, durable: bool = False) -> Iterator[Restartable]:
     """Run PostgreSQL; without ``durable`` it never waits for the disk."""
     found = postgresql_programs()
     with sandbox("postgresql", "postgres") as box:
@@ -39,10 +40,17 @@ def postgresql(*, durable: bool = False) -> Iterator[Server]:
         if not durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         probe = [found["pg_isready"], "-q", "-h", "127.0.0.1", "-p", str(port)]
-        process = box.start(
+        command: list[str | os.PathLike[str]] = [
             found["postgres"], "-D", data, *(f"--{key}={value}" for key, value in settings.items()),
+        ]  # fmt: skip
+        server = Restartable(
+            port,
+            f"postgresql+psycopg2://gnocchi@127.0.0.1:{port}/postgres",
+            box.directory,
+            box,
+            command,
             ready=lambda: subprocess.run(probe, check=False).returncode == 0,
-            stop=signal.SIGINT,  # SIGTERM would wait for clients that are still connected
-        )  # fmt: skip
-        url = f"postgresql+psycopg2://gnocchi@127.0.0.1:{port}/postgres"
-        yield Server(port, url, box.directory, process)
+            ending=signal.SIGINT,  # SIGTERM would wait for clients that are still connected
+        )
+        server.start()
+        yield server

@@ -61,6 +61,18 @@ def test_own_sacks_are_due_at_once_and_those_of_others_when_they_wait_too_long()
     assert share.due({}) == []
 
 
+def test_sack_is_stuck_when_it_waits_and_nobody_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, now = coordination.Stuck(), 1000.0
+    monkeypatch.setattr("gnocchi.coordination.time.monotonic", lambda: now)
+    assert stuck.among({1, 2, 3}, {1: 5, 2: 5, 3: 5}) == []
+    now += coordination.STUCK_S - 1
+    assert stuck.among({1, 2}, {1: 5, 2: 6}) == []
+    now += 1
+    assert stuck.among({1, 2, 3}, {1: 5, 2: 6, 3: 5}) == [1]
+    now += coordination.STUCK_S
+    assert stuck.among({1, 2, 3}, {1: 6, 2: 6, 3: 5}) == [2, 3]
+
+
 # ------------------------------------------------------------------ where
 
 
@@ -76,6 +88,18 @@ def test_own_sacks_are_due_at_once_and_those_of_others_when_they_wait_too_long()
         (
             "[storage]\ndriver = memory\n[indexer]\nurl = postgresql+psycopg2://u:p@h/n",
             "postgresql://u:p@h/n",
+        ),
+        ("[storage]\ndriver = redis\nredis_url = redis://h:1/?db=2", "redis://h:1/?db=2"),
+        (
+            "[incoming]\ndriver = redis\nredis_url = rediss://:p@h?sentinel=m&sentinel_fallback=a:1",
+            "redis://:p@h?sentinel=m&sentinel_fallback=a%3A1&ssl=true",
+        ),
+        (
+            (
+                "[storage]\ndriver = redis\nredis_url = redis://h?cluster=true\n"
+                "[indexer]\nurl = postgresql://h/n"
+            ),
+            "postgresql://h/n",
         ),
         (
             "[storage]\ndriver = memory\nfile_basepath = /d\n[indexer]\nurl = sqlite:////x",

@@ -1,0 +1,1 @@
+"""Coordination through real servers of every kind."""

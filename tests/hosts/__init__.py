@@ -1,0 +1,1 @@
+"""Several hosts: programs in network namespaces of their own."""
