@@ -113,10 +113,10 @@ def memory(scale: Scale) -> list[Figure]:
     metrics, cycles = scale.choose(20_000, 20_000), scale.choose(10, 3)
     with running() as site:
         ids = site.create(metrics, "medium")
-        with usage.Peak(site.metricd) as loading:
+        with usage.Peak(site.metricd, every_s=0.1) as loading:
             now = load_history(site, ids, 59 - cycles)
         rng = np.random.default_rng(2)
-        with usage.Peak(site.metricd) as peak:
+        with usage.Peak(site.metricd, every_s=0.1) as peak:
             for cycle in range(cycles):
                 stamps = np.array([(now + cycle * MINUTE) * NS])
                 site.feed(ids, stamps, rng.random((metrics, 1)))
@@ -131,7 +131,9 @@ def memory(scale: Scale) -> list[Figure]:
             Figure(f"memory: {_short(title)}, PSS, highest", used.pss / usage.MIB, "MiB")
             for title, used in sorted(peak.each.items())
         ),
-        Figure("memory: backlog before, PSS, highest", loading.memory.pss / usage.MIB, "MiB"),
+        Figure(
+            "memory: backlog before, PSS, highest", loading.memory.pss / usage.MIB, "MiB", limit
+        ),
         Figure("memory: at rest, PSS", rest.pss / usage.MIB, "MiB"),
         Figure("memory: at rest, RSS", rest.rss / usage.MIB, "MiB"),
     ]

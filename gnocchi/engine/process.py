@@ -6,7 +6,7 @@ A round, for all sacks that a worker holds at once:
 2. take waiting objects, oldest first, up to a bound on points; damaged ones are set aside;
 3. look up the metrics: those that do not exist are counted as refused;
 4. load raw windows, from the worker's memory if its generation is current, else from the segments;
-5. reduce, one archive policy at a time over all of its metrics (`gnocchi.series.rollup`);
+5. reduce, a portion of the metrics and one archive policy at a time (`gnocchi.series.rollup`);
 6. write one segment;
 7. commit: compare and swap the generations, count, and name the segment. *Point of no return*;
 8. discard what was taken.
@@ -33,6 +33,16 @@ import numpy as np
 
 from gnocchi import errors
 from gnocchi.engine.hidden import Hidden
+from gnocchi.engine.portions import (
+    Group,
+    Held,
+    Portion,
+    by_metric,
+    choose,
+    divide,
+    stretches,
+    whole_row_groups,
+)
 from gnocchi.engine.windows import Window, Windows
 from gnocchi.incoming import sack_of
 from gnocchi.indexer import catalog
@@ -41,13 +51,12 @@ from gnocchi.model import hash_of
 from gnocchi.segments import segment as segments
 from gnocchi.segments.batch import high_bits
 from gnocchi.segments.segment import RAW, VALUE, Block
-from gnocchi.series.points import NONE, runs
+from gnocchi.series.points import NONE
 from gnocchi.series.rollup import needed_from, rollup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from gnocchi.archive_policy import ArchivePolicy
     from gnocchi.engine.reader import Gap
     from gnocchi.incoming import Taken
     from gnocchi.indexer.catalog import State
@@ -59,27 +68,17 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 WINDOW_BYTES = 64 << 20
-# Raw points that are reduced at once: working on more is no faster, and takes a few times their
-# size in memory.
-PORTION = 200_000
 # An object that no catalog names is removed after this time (janitor.py). A commit must not name
 # one that could be gone, so a round that took half as long gives up and starts over.
 ORPHAN_GRACE_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The metrics of a round that share an archive policy: positions among all of its ids."""
-
-    policy: ArchivePolicy
-    metrics: np.ndarray
 
 
 @dataclass(slots=True)
 class Round:
     """A round between its steps: everything that is needed to commit and to finish it.
 
-    ``ids`` are the metrics that exist, ascending; ``segment`` is None when no row came out.
+    ``ids`` are the metrics that exist, ascending; ``windows`` what is to be kept of each sack whose
+    metrics are among them; ``segment`` is None when no row came out.
     """
 
     sacks: tuple[int, ...]
@@ -112,16 +111,22 @@ class Worker:
         Returns:
             How many metrics were processed, each counted once a round.
         """
-        done = 0
-        while True:
-            round_ = self.prepare(sacks)
-            if round_ is None:
-                return done
-            self.commit(round_)
-            self.finish(round_)
-            done += len(round_.ids)
-            if not round_.taken.more or (deadline is not None and time.monotonic() > deadline):
-                return done
+        done, more = 0, True
+        while more:
+            metrics, more = self._round(sacks)
+            done += metrics
+            if deadline is not None and time.monotonic() > deadline:
+                break
+        return done
+
+    def _round(self, sacks: Sequence[int]) -> tuple[int, bool]:
+        """Do one round; return how many metrics it had, and whether more points wait."""
+        round_ = self.prepare(sacks)
+        if round_ is None:
+            return 0, False
+        self.commit(round_)
+        self.finish(round_)
+        return len(round_.ids), round_.taken.more
 
     # ---------------------------------------------------------------- the steps of a round
 
@@ -169,8 +174,7 @@ class Worker:
                 self._services.storage.delete([round_.segment.name])
             raise
         for sack, window in round_.windows.items():
-            before = round_.generations[sack]
-            self._windows.update(sack, before, before + 1, window)
+            self._windows.keep(sack, round_.generations[sack] + 1, window)
         for sack in round_.generations.keys() - round_.windows.keys():
             before = round_.generations[sack]
             self._windows.moved(sack, before, before + 1)
@@ -193,7 +197,7 @@ class Worker:
 
     def _identify(
         self, points: Points, state: State
-    ) -> tuple[np.ndarray, np.ndarray, list[_Group], dict[int, Counters]]:
+    ) -> tuple[np.ndarray, np.ndarray, list[Group], dict[int, Counters]]:
         """Find the metrics that exist and their policies.
 
         Returns:
@@ -215,7 +219,7 @@ class Worker:
             [codes.setdefault(name, len(codes)) for name in names if name in policies], np.int64
         )
         groups = [
-            _Group(policies[name], np.flatnonzero(code == c) if len(codes) > 1 else _all(code))
+            Group(policies[name], np.flatnonzero(code == c) if len(codes) > 1 else _all(code))
             for name, c in codes.items()
         ]
         position = number[inverse]
@@ -231,71 +235,77 @@ class Worker:
 
     # ---------------------------------------------------------------- 4 and 5: reduce
 
-    def _reduce(self, round_: Round, position: np.ndarray, groups: list[_Group]) -> list[Block]:
-        points, ids = round_.taken.points, round_.ids
-        metric = np.repeat(position, points.counts)
-        timestamps, values = points.timestamps, points.values
-        if (position < 0).any():
-            exists = metric >= 0
-            metric, timestamps, values = metric[exists], timestamps[exists], values[exists]
+    def _reduce(
+        self, round_: Round, position: np.ndarray, groups: list[Group]
+    ) -> dict[int, list[Block]]:
+        """Compute what has to be written: blocks by granularity, in order of their metrics."""
+        ids = round_.ids
+        new = _of_known_metrics(round_.taken.points, position)
         sack = sack_of(high_bits(ids).astype(np.int64), self._services.incoming.sacks)
-        first_new = np.full(len(ids), np.iinfo(np.int64).max)
-        np.minimum.at(first_new, metric, timestamps)
-        known, blind = self._windows_of(round_, groups, sack, first_new)
-        hidden = Hidden.of(blind, known, metric, timestamps)
-
+        held = Held.of(self._windows, ids, sack, round_.generations)
         blocks: dict[int, list[Block]] = {}
         accounts = np.zeros((3, len(ids)), np.int64)
+        for metrics in divide(held.counts() + np.bincount(new[0], minlength=len(ids))):
+            portion, own = choose(metrics, ids, groups, new)
+            window = self._reduce_portion(portion, own, held, accounts[:, metrics], blocks)
+            round_.windows.update(held.replace(metrics, window))
+        self._count(round_, sack, accounts)
+        return blocks
+
+    def _reduce_portion(
+        self,
+        portion: Portion,
+        new: tuple[np.ndarray, np.ndarray, np.ndarray],
+        held: Held,
+        accounts: np.ndarray,
+        blocks: dict[int, list[Block]],
+    ) -> Window:
+        """Reduce some metrics: add to ``blocks``, fill in ``accounts``, return their windows."""
+        ids = portion.ids
+        known, blind = self._known(portion, held, new)
+        hidden = Hidden.of(blind, known, new[0], new[1])
+        parts: dict[int, list[Block]] = {}
         windows: list[Window] = []
-        sizes = known.counts + np.bincount(metric, minlength=len(ids))
-        for group in _portions(groups, sizes):
-            result = self._roll_up(group, len(ids), known, (metric, timestamps, values))
+        for group in portion.groups:
+            result = self._roll_up(group, len(ids), known, new)
             for granularity, rows in result.aggregates.items():
                 block = Block(
                     granularity, ids, group.metrics[rows.index], rows.timestamps, rows.columns
                 )
-                blocks.setdefault(granularity, []).append(hidden.remove_from(block))
+                parts.setdefault(granularity, []).append(hidden.remove_from(block))
             index, at, worth = result.raw
-            blocks.setdefault(RAW, []).append(
+            parts.setdefault(RAW, []).append(
                 Block(RAW, ids, group.metrics[index], at, {VALUE: worth})
             )
             accounts[:, group.metrics] = result.accepted, result.too_old, result.not_a_number
             windows.append(_window_of(ids, group, result, hidden))
-        del known
-        self._keep(round_, sack, windows, accounts)
-        return [
-            block
-            for granularity in sorted(blocks)
-            if len(block := _by_metric(granularity, ids, blocks[granularity]))
-        ]
+        for granularity, several in parts.items():
+            block = by_metric(granularity, ids, several)
+            if len(block):
+                blocks.setdefault(granularity, []).append(block)
+        window = Window.concatenate(windows)
+        return window if len(windows) == 1 else window.select(np.argsort(window.ids))
 
-    def _windows_of(
-        self, round_: Round, groups: list[_Group], sack: np.ndarray, first_new: np.ndarray
+    def _known(
+        self,
+        portion: Portion,
+        held: Held,
+        new: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> tuple[Window, np.ndarray]:
-        """The raw points that the round needs, for all of its metrics in order of id.
+        """The raw points that the metrics of a portion need.
 
         Returns:
             The window, and for each metric until when damage may hide raw points, else NONE.
         """
-        ids = round_.ids
+        ids = portion.ids
+        first_new = np.full(len(ids), np.iinfo(np.int64).max)
+        np.minimum.at(first_new, new[0], new[1])
         needed = np.empty(len(ids), np.int64)
         before = np.zeros(len(ids), bool)  # also needs the point before
-        for group in groups:
+        for group in portion.groups:
             needed[group.metrics] = needed_from(group.policy, first_new[group.metrics])
             before[group.metrics] = group.policy.has_rate
-        parts: list[Window] = []
-        hit = np.zeros(len(ids), bool)
-        starts, lengths = runs(sack)  # sacks are ranges of ids, so each is one stretch
-        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            number = int(sack[start])
-            mine = slice(start, start + length)
-            found = self._windows.find(number, round_.generations[number], ids[mine])
-            usable = found.positions >= 0
-            chosen = found.positions[usable]
-            complete = found.window.complete_from[chosen] <= needed[mine][usable]
-            hit[start + np.flatnonzero(usable)[complete]] = True
-            parts.append(found.window.select(chosen[complete]))
-        window = Window.concatenate(parts)
+        window, hit = held.select(portion.metrics, needed)
         blind = np.full(len(ids), NONE)
         if hit.all():
             return window, blind
@@ -305,6 +315,8 @@ class Worker:
         for gap in gaps:
             behind = missed[gap.low : gap.high]
             blind[behind] = np.maximum(blind[behind], gap.stop)
+        if not hit.any():
+            return loaded, blind
         order = np.argsort(np.concatenate([np.flatnonzero(hit), missed]))
         return Window.concatenate([window, loaded]).select(order), blind
 
@@ -330,7 +342,7 @@ class Worker:
 
     def _roll_up(
         self,
-        group: _Group,
+        group: Group,
         metrics: int,
         known: Window,
         new: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -355,28 +367,23 @@ class Worker:
             own,
         )
 
-    def _keep(
-        self, round_: Round, sack: np.ndarray, windows: list[Window], accounts: np.ndarray
-    ) -> None:
-        """Divide windows and counts among the sacks."""
-        window = Window.concatenate(windows)
-        windows.clear()
-        order = np.argsort(window.ids)
-        if (np.diff(order) != 1).any():  # several policies; portions of one are in order already
-            window = window.select(order)
-        starts, lengths = runs(sack)
-        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            number = int(sack[start])
-            mine = slice(start, start + length)
-            round_.windows[number] = window.select(np.arange(start, start + length))
-            accepted, too_old, not_a_number = accounts[:, mine].sum(axis=1).tolist()
+    def _count(self, round_: Round, sack: np.ndarray, accounts: np.ndarray) -> None:
+        """Divide the counts among the sacks."""
+        for number, metrics in stretches(sack):
+            accepted, too_old, not_a_number = accounts[:, metrics].sum(axis=1).tolist()
             unknown = round_.counters.get(number, Counters(0, 0, 0, 0)).unknown
             round_.counters[number] = Counters(accepted, too_old, unknown, not_a_number)
 
     # ---------------------------------------------------------------- 6: write
 
-    def _write(self, blocks: list[Block], state: State) -> Segment:
-        written = segments.write(blocks)
+    def _write(self, blocks: dict[int, list[Block]], state: State) -> Segment:
+        """Write one segment; ``blocks`` is empty afterwards."""
+        names = {name for parts in blocks.values() for part in parts for name in part.columns}
+        writer = segments.Writer(names)
+        for granularity in sorted(blocks):
+            for block in whole_row_groups(blocks.pop(granularity)):
+                writer.append(block)
+        written = writer.close()
         segment = new_segment(written, first=0, last=0, deletions=state.deletions)
         self._services.storage.put(segment.name, written.data)
         return segment
@@ -401,25 +408,22 @@ def new_segment(written: segments.Written, *, first: int, last: int, deletions: 
     )
 
 
-def _portions(groups: Iterable[_Group], sizes: np.ndarray) -> Iterator[_Group]:
-    """Divide groups so that each has about PORTION points at the most, or one metric.
-
-    Args:
-        sizes: ``(m,)`` raw points of each metric of the round, known and new.
-    """
-    for group in groups:
-        ends = np.cumsum(sizes[group.metrics])
-        cuts = np.searchsorted(ends, np.arange(PORTION, ends[-1], PORTION), side="right")
-        for metrics in np.split(group.metrics, np.unique(cuts)):
-            if len(metrics):
-                yield _Group(group.policy, metrics)
+def _of_known_metrics(
+    points: Points, position: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points as (metric, timestamp, value), without those of metrics that do not exist."""
+    metric = np.repeat(position, points.counts)
+    if (position >= 0).all():
+        return metric, points.timestamps, points.values
+    exists = metric >= 0
+    return metric[exists], points.timestamps[exists], points.values[exists]
 
 
 def _all(code: np.ndarray) -> np.ndarray:
     return np.arange(len(code))
 
 
-def _window_of(ids: np.ndarray, group: _Group, result: Rollup, hidden: Hidden) -> Window:
+def _window_of(ids: np.ndarray, group: Group, result: Rollup, hidden: Hidden) -> Window:
     index, timestamps, values = result.window
     return Window(
         ids[group.metrics],
@@ -428,22 +432,6 @@ def _window_of(ids: np.ndarray, group: _Group, result: Rollup, hidden: Hidden) -
         np.bincount(index, minlength=len(group.metrics)),
         timestamps,
         values,
-    )
-
-
-def _by_metric(granularity: int, ids: np.ndarray, blocks: list[Block]) -> Block:
-    """Join blocks of different metrics into one that is sorted by (metric, timestamp)."""
-    if len(blocks) == 1:
-        return blocks[0]
-    index = np.concatenate([block.index for block in blocks])
-    order = np.argsort(index, kind="stable")
-    names = sorted({name for block in blocks for name in block.columns})
-    return Block(
-        granularity,
-        ids,
-        index[order],
-        np.concatenate([block.timestamps for block in blocks])[order],
-        {name: np.concatenate([block.column(name) for block in blocks])[order] for name in names},
     )
 
 

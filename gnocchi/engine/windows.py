@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -43,6 +42,32 @@ class Window:
     def nbytes(self) -> int:
         return 40 * len(self.ids) + 16 * len(self.timestamps)
 
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Positions of some metrics (V16 ascending), -1 of those that are not here."""
+        if _same(self.ids, ids):
+            return np.arange(len(ids))
+        if not len(self.ids):
+            return np.full(len(ids), -1)
+        positions = np.searchsorted(self.ids, ids)
+        positions[positions == len(self.ids)] = 0
+        found: np.ndarray = np.where(self.ids[positions] == ids, positions, -1)
+        return found
+
+    def part(self, start: int, stop: int) -> Window:
+        """A copy of consecutive metrics, which does not keep the memory of the others."""
+        ends = np.cumsum(self.counts[:stop])
+        first = int(ends[start - 1]) if start else 0
+        points = slice(first, int(ends[-1]) if len(ends) else 0)
+        metrics = slice(start, stop)
+        return Window(
+            self.ids[metrics].copy(),
+            self.newest[metrics].copy(),
+            self.complete_from[metrics].copy(),
+            self.counts[metrics].copy(),
+            self.timestamps[points].copy(),
+            self.values[points].copy(),
+        )
+
     def select(self, metrics: np.ndarray) -> Window:
         """The given metrics (a mask, or positions) in that order."""
         starts = (np.cumsum(self.counts) - self.counts)[metrics]
@@ -73,7 +98,7 @@ class Window:
 
     def updated(self, other: Window) -> Window:
         """This window with the metrics of ``other`` replaced or added."""
-        if len(other.ids) >= len(self.ids) and np.array_equal(self.ids, other.ids):
+        if not len(self.ids) or _same(self.ids, other.ids):
             return other
         kept = ~np.isin(self.ids, other.ids, assume_unique=True)
         joined = Window.concatenate([self.select(kept), other])
@@ -90,11 +115,9 @@ EMPTY = Window(
 )
 
 
-class Found(NamedTuple):
-    """Where each of the metrics asked for stands in a window; -1 where it does not."""
-
-    window: Window
-    positions: np.ndarray
+def _same(ids: np.ndarray, others: np.ndarray) -> bool:
+    # as numbers, which are compared many times as fast as raw bytes
+    return len(ids) == len(others) and np.array_equal(ids.view("<u8"), others.view("<u8"))
 
 
 class Windows:
@@ -108,22 +131,19 @@ class Windows:
     def nbytes(self) -> int:
         return sum(window.nbytes for _, window in self._sacks.values())
 
-    def find(self, sack: int, generation: int, ids: np.ndarray) -> Found:
-        """Look metrics up; nothing is found when another worker has moved the sack."""
-        known, window = self._sacks.get(sack, (generation, EMPTY))
-        if known != generation:
-            del self._sacks[sack]
-            window = EMPTY
-        if not len(window.ids):
-            return Found(window, np.full(len(ids), -1))
-        positions = np.searchsorted(window.ids, ids)
-        positions[positions == len(window.ids)] = 0
-        return Found(window, np.where(window.ids[positions] == ids, positions, -1))
+    def take(self, sack: int, generation: int) -> Window:
+        """Hand a window over to a round; an empty one when another worker has moved the sack.
 
-    def update(self, sack: int, before: int, after: int, changed: Window) -> None:
-        """Take in the metrics of a round that moved the sack's generation."""
-        known, window = self._sacks.pop(sack, (before, EMPTY))
-        self._sacks[sack] = (after, (window if known == before else EMPTY).updated(changed))
+        It is not kept here as well, so that a round need not have all windows twice, as they were
+        and as it leaves them. A round that fails leaves nothing, and the next reads the segments.
+        """
+        known, window = self._sacks.pop(sack, (generation, EMPTY))
+        return window if known == generation else EMPTY
+
+    def keep(self, sack: int, generation: int, window: Window) -> None:
+        """Keep what a round has left that moved the sack's generation to this one."""
+        self._sacks[sack] = (generation, window)
+        self._sacks.move_to_end(sack)
         while len(self._sacks) > 1 and self.nbytes > self._limit:
             self._sacks.popitem(last=False)
         if self.nbytes > self._limit:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gnocchi.archive_policy import ArchivePolicy
 
-SLICE_ROWS = 50_000  # rows that are merged at once, before replaced ones go
+SLICE_ROWS = 20_000  # rows that are merged at once, before replaced ones go
 
 
 class Source(Protocol):
@@ -59,7 +59,10 @@ def merge(
                 if len(kept):
                     writer.append(kept)
         if writer.rows:
-            yield writer.close()
+            written = writer.close()
+            del writer  # it holds the bytes once more
+            yield written
+            del written
 
 
 def _granularities(sources: Sequence[Source]) -> list[int]:
