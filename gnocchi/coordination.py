@@ -56,7 +56,6 @@ STUCK_S = 60.0
 LOCKS_OF_A_DATABASE = 4
 
 
-
 def url(conf: cfg.ConfigOpts) -> str:
     """Return where to coordinate: as configured, else derived from the other options.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def unclosed_sockets() -> Iterator[None]:
-    """Libraries behind tooz leave sockets to the garbage collector, which would blame later tests."""
+    """Libraries behind tooz leave sockets to the garbage collector, which blames later tests."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
