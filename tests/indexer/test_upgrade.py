@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import pathlib
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +14,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from gnocchi import errors
-from gnocchi.indexer import catalog, policies, tables
+from gnocchi.indexer import catalog, policies, tables, upgrade
 from gnocchi.indexer.database import Database
 from gnocchi.indexer.upgrade import VERSION_TABLE
 from tests.indexer import samples
@@ -224,3 +228,19 @@ def test_postgresql_of_another_encoding_is_refused(request: pytest.FixtureReques
     db.close()
     with admin.connect() as connection:
         connection.exec_driver_sql("DROP DATABASE latin")
+
+
+def test_head_is_the_last_revision() -> None:
+    place = pathlib.Path(upgrade.__file__).with_name("alembic")
+    assert ScriptDirectory(str(place)).get_current_head() == upgrade.HEAD
+
+
+def test_checking_the_schema_does_not_load_the_migration_tool(tmp_path: pathlib.Path) -> None:
+    """It would stay in the memory of every process of every daemon."""
+    url = f"sqlite:///{tmp_path}/index.db"
+    Database(url).upgrade()
+    program = (
+        "import sys; from gnocchi.indexer.database import Database; "
+        f"Database({url!r}).check(); sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
