@@ -17,12 +17,12 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from oslo_config import cfg
+from oslo_config import cfg, iniparser
 
 import gnocchi
 from gnocchi import errors
 from gnocchi.options import INDEXER_FILE, LOGGING_OPTIONS, OPTIONS, REMOVED
-from gnocchi.options.drivers import INCOMING_OPTIONS, SYSTEM_DATA_DIRECTORY
+from gnocchi.options.drivers import ENVIRONMENT, INCOMING_OPTIONS, SYSTEM_DATA_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -121,7 +121,7 @@ def prepare(
             _read_all(conf, registered)
             _fill_in(conf)
         except (cfg.Error, ValueError) as error:
-            raise errors.Misconfigured(f"Configuration: {_one_line(error)}") from error
+            raise errors.Misconfigured(f"Configuration: {_told(error)}") from error
         except SystemExit as error:
             # oslo.config ends with 1 after a wrong value of an argument, with 2 after any other
             # wrong usage. It has said what is wrong.
@@ -163,6 +163,14 @@ def _one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def _told(error: Exception) -> str:
+    """What to say of a failure. The words of the parser would show the line, and so a secret."""
+    syntax = error.__context__
+    if isinstance(error, cfg.ConfigFileParseError) and isinstance(syntax, iniparser.ParseError):
+        return f"{error.config_file}, line {syntax.lineno}: {_one_line(syntax.msg)}"
+    return _one_line(error)
+
+
 def _removed() -> list[tuple[str, list[cfg.Opt]]]:
     return [
         (
@@ -196,7 +204,15 @@ def _read_all(conf: Configuration, registered: Iterable[tuple[str, Iterable[cfg.
     for group, listed in registered:
         section: Any = conf if group == "DEFAULT" else conf[group]
         for option in listed:
-            if section[option.dest] in ("<None>", ["<None>"]):
+            try:
+                value = section[option.dest]
+            except (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError):
+                # The words of oslo.config would show what follows the $, which may be a password.
+                raise ValueError(
+                    f"[{group}] {option.name}: what follows a $ in it is the name of no option; "
+                    "write $$ for a $"
+                ) from None
+            if value in ("<None>", ["<None>"]):
                 where = None if group == "DEFAULT" else group
                 conf.set_override(option.dest, None, group=where)
 
@@ -222,12 +238,21 @@ def _fill_in(conf: Configuration) -> None:
     """Give the options whose default depends on others or on the machine their value."""
     if conf.storage.file_basepath is None:
         conf.set_default("file_basepath", str(data_directory()), group="storage")
+    for name, variable in ENVIRONMENT.items():
+        if conf.storage[name] is None and variable in os.environ:
+            conf.set_default(name, _verbatim(os.environ[variable]), group="storage")
     for option in INCOMING_OPTIONS:
         # Not by substitution in the default: that would make text of numbers and of unset ones.
         if conf.incoming[option.dest] is None:
-            conf.set_default(option.dest, conf.storage[option.dest], group="incoming")
+            value = _verbatim(conf.storage[option.dest])
+            conf.set_default(option.dest, value, group="incoming")
     if conf.indexer.url is None:
-        conf.set_default("url", _indexer_url(conf), group="indexer")
+        conf.set_default("url", _verbatim(_indexer_url(conf)), group="indexer")
+
+
+def _verbatim(default: Any) -> Any:
+    """Keep oslo.config from taking a $ in a default for the beginning of an option's name."""
+    return default.replace("$", "$$") if isinstance(default, str) else default
 
 
 def _indexer_url(conf: Configuration) -> str:

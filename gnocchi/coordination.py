@@ -1,4 +1,4 @@
-"""Who works on which sack: the group of the workers, and locks, both through tooz.
+"""Who works on which sack: the group of the workers, and locks; through tooz, but for databases.
 
 Invariants: nothing here waits for a lock; whoever does not get one leaves the work to its holder.
 Nothing rests on a lock for being right: a lock may be lost at any time (a lease that ran out, a
@@ -23,15 +23,17 @@ import socket
 import threading
 import time
 import uuid
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 import tooz
+from stevedore.driver import DriverManager
 from tooz import coordination, hashring
 
 from gnocchi import errors
+from gnocchi.drivers.redis_url import SENTINEL_PORT
+from gnocchi.indexer import locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,8 +63,8 @@ def url(conf: cfg.ConfigOpts) -> str:
 
     With the file driver, and with an indexer that only one host can use, that is a directory
     beside the data: it has groups, its locks cost a tenth of a millisecond, and they are free the
-    moment their holder dies. With the Redis driver it is that Redis. tooz's locks in SQL databases
-    take a connection each and know no groups, so the indexer's database is the last choice.
+    moment their holder dies. With the Redis driver it is that Redis. Locks in databases take a
+    connection each and know no groups, so the indexer's database is the last choice.
     """
     if conf.coordination_url:
         return str(conf.coordination_url)
@@ -80,12 +82,68 @@ def _redis_url(driver_url: str) -> str | None:
     scheme, _, rest = driver_url.partition("://")
     address, _, query = rest.partition("?")
     options = parse_qsl(query)
-    if dict(options).get("cluster", "false").lower() in ("1", "true", "yes", "on", "t", "y"):
+    given = dict(options)
+    if given.get("cluster", "false").lower() in ("1", "true", "yes", "on", "t", "y"):
         return None
     options = [(name, value) for name, value in options if name != "cluster"]
     if scheme == "rediss":
         options.append(("ssl", "true"))
+    if "sentinel" in given:
+        # Both have a default in the driver, and none in tooz.
+        if scheme == "rediss" and "sentinel_ssl" not in given:
+            options.append(("sentinel_ssl", "true"))
+        host = address.rpartition("@")[2].rstrip("/")
+        if ":" not in host.rpartition("]")[2]:
+            address = f"{address.rstrip('/')}:{SENTINEL_PORT}"
     return f"redis://{address}?{urlencode(options)}" if options else f"redis://{address}"
+
+
+class _Decoded(SplitResult):
+    """A URL as tooz gives it to its drivers, which take user and password as they are."""
+
+    @property
+    def username(self) -> str | None:
+        """The user, percent-decoded."""
+        return _decoded(super().username)
+
+    @property
+    def password(self) -> str | None:
+        """The password, percent-decoded."""
+        return _decoded(super().password)
+
+
+def _decoded(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
+
+
+def _driver(url: str, member: bytes, encoded: bool) -> Any:
+    """What does the work: `Locks` for databases, else a driver of tooz."""
+    parts = urlsplit(url)
+    if "@" in parts.path + parts.fragment and parts.netloc:
+        raise ValueError("a / or # comes before the @")
+    if "," not in parts.netloc:  # ZooKeeper's may be several
+        parts.port  # noqa: B018 - evaluated for its error
+    if parts.scheme.partition("+")[0] in locks.SCHEMES:
+        # tooz would connect to PostgreSQL without regard to what the URL says about TLS.
+        return locks.Locks(url)
+    if not encoded:
+        return coordination.get_coordinator(url, member)
+    arguments = (member, _Decoded(*parts), parse_qs(parts.query))
+    return DriverManager(
+        coordination.TOOZ_BACKENDS_NAMESPACE,
+        parts.scheme,
+        invoke_on_load=True,
+        invoke_args=arguments,
+    ).driver
+
+
+def _secrets(url: str) -> set[str]:
+    """What must not be shown of a URL."""
+    _, at, _ = (rest := url.partition("://")[2]).rpartition("@")
+    found = {rest.rpartition("@")[0].partition(":")[2]} if at else set()
+    query = parse_qsl(url.partition("?")[2])
+    found |= {value for name, value in query if "password" in name or "passwd" in name}
+    return {spelt for text in found if text for spelt in (text, unquote(text))}
 
 
 def lock_name(sack: int, sacks: int) -> bytes:
@@ -105,44 +163,72 @@ class Coordinator:
     Every method raises `errors.Unavailable` when the service does not answer.
     """
 
-    def __init__(self, url: str, member: str) -> None:
+    def __init__(self, url: str, member: str, *, encoded: bool = False) -> None:
         """Prepare a connection; `start` makes it.
+
+        Args:
+            encoded: user and password are percent-encoded; in the URLs of tooz they are not.
 
         Raises:
             Misconfigured: there is no such driver, or its library is not installed.
         """
         self.member = member
+        self._secrets = _secrets(url)
         self.has_groups = True
         self._published: Mapping[str, Any] | None = None
         try:
-            with warnings.catch_warnings():
-                # tooz announces the end of its PostgreSQL driver; only its locks are used, and
-                # only where the operator has nothing better.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._driver = coordination.get_coordinator(url, member.encode())
+            self._driver = _driver(url, member.encode(), encoded)
         except coordination.ToozConnectionError as error:
-            raise errors.Unavailable(f"Coordination: {error}") from error
-        except (tooz.ToozError, ImportError, RuntimeError, ValueError) as error:
+            raise errors.Unavailable(f"Coordination: {self._told(error)}") from None
+        except ValueError:  # its text would show what follows a colon, which may be a password
+            raise errors.Misconfigured(
+                "coordination_url cannot be read; special characters in the password must be "
+                "percent-encoded, or not be used"
+            ) from None
+        except (tooz.ToozError, ImportError, RuntimeError) as error:
             scheme = urlsplit(url).scheme
             raise errors.Misconfigured(
-                f"coordination_url: no usable driver for '{scheme}://': {error}"
-            ) from error
+                f"coordination_url: no usable driver for '{scheme}://': {self._told(error)}"
+            ) from None
+
+    def _told(self, error: BaseException) -> str:
+        """What to say of an error, without secrets."""
+        text = str(error) or type(error).__name__
+        if text.startswith("No master found"):  # and then how the sentinels are connected to
+            return "no sentinel answers that knows such a master"
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Let calls of tooz raise nothing but `errors.Unavailable` and `NotImplementedError`.
+
+        Its drivers let out whatever the libraries behind them raise, each of them something else.
+        """
+        try:
+            yield
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            # Not chained: what a library says of itself may be anything.
+            raise errors.Unavailable(f"Coordination: {self._told(error)}") from None
 
     def start(self) -> None:
         """Connect, and keep memberships and locks alive from now on."""
-        with _translated():
+        with self._translated():
             self._driver.start(start_heart=self._driver.requires_beating)
 
     def stop(self) -> None:
         """Leave the group and disconnect."""
-        with _translated():
+        with self._translated():
             self._driver.stop()
 
     # ---------------------------------------------------------------- the group
 
     def join(self) -> None:
         """Become a member of the group of workers; note when there are no groups."""
-        with _translated():
+        with self._translated():
             try:
                 self._driver.join_group_create(GROUP, {})
             except coordination.MemberAlreadyExist:
@@ -152,7 +238,7 @@ class Coordinator:
 
     def members(self) -> dict[str, dict[str, Any]] | None:
         """Map every worker to its statistics; None when the coordinator has no groups."""
-        with _translated():
+        with self._translated():
             try:
                 names = self._driver.get_members(GROUP).get()
                 return {_text(name): self._statistics(name) for name in names}
@@ -164,7 +250,7 @@ class Coordinator:
 
     def names(self) -> set[str] | None:
         """Return the names of all workers; None when the coordinator has no groups."""
-        with _translated():
+        with self._translated():
             try:
                 return {_text(name) for name in self._driver.get_members(GROUP).get()}
             except coordination.GroupNotCreated:
@@ -184,7 +270,7 @@ class Coordinator:
         """Let others see what this worker has done since its start."""
         if not self.has_groups or statistics == self._published:
             return
-        with _translated():
+        with self._translated():
             try:
                 self._driver.update_capabilities(GROUP, dict(statistics)).get()
             except NotImplementedError:
@@ -203,7 +289,7 @@ class Coordinator:
     def lock(self, name: str | bytes) -> Iterator[bool]:
         """Try to take a lock without waiting; yield whether it was free."""
         lock = self._driver.get_lock(name if isinstance(name, bytes) else name.encode())
-        with _translated():
+        with self._translated():
             taken = lock.acquire(blocking=False)
         try:
             yield taken
@@ -213,7 +299,7 @@ class Coordinator:
                 try:
                     lock.release()
                 except Exception as error:
-                    LOG.warning("Lock %r was lost before its release: %s", name, error)
+                    LOG.warning("Lock %r was lost before its release: %s", name, self._told(error))
 
     @contextlib.contextmanager
     def sacks(self, wanted: Iterable[int], sacks: int) -> Iterator[list[int]]:
@@ -233,21 +319,6 @@ class Coordinator:
             yield mine
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Let calls of tooz raise nothing but `errors.Unavailable` and `NotImplementedError`.
-
-    Its drivers let out whatever the libraries behind them raise, each of them something else.
-    """
-    try:
-        yield
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        raise errors.Unavailable(f"Coordination: {text}") from error
-
-
 def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
@@ -264,7 +335,7 @@ def connect(conf: cfg.ConfigOpts, worker: str) -> Coordinator:
             os.makedirs(urlsplit(where).path, mode=0o750, exist_ok=True)
         except OSError as error:
             raise errors.Misconfigured(f"coordination_url: {error}") from error
-    coordinator = Coordinator(where, member_id(worker))
+    coordinator = Coordinator(where, member_id(worker), encoded=not conf.coordination_url)
     coordinator.start()
     return coordinator
 

@@ -90,5 +90,6 @@ def hide_credentials(url: str) -> str:
     >>> hide_credentials("mysql+pymysql://me:secret@db/gnocchi?ssl_ca=/x")
     'mysql+pymysql://me:***@db/gnocchi?***'
     """
-    hidden = re.sub(r"^([^:/?#]+://)([^:@/?#]*):.*@", r"\1\2:***@", url)
-    return re.sub(r"\?.*$", "?***", hidden)
+    # Whatever is between the first colon and the last @, for it may not be encoded as it should.
+    hidden = re.sub(r"^((?!sqlite)[^:/?#]+://)([^:@]*):.*@", r"\1\2:***@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*$", "?***", hidden, flags=re.DOTALL)

@@ -13,6 +13,7 @@ first.
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import ctypes
 import errno
@@ -182,6 +183,9 @@ class Cluster:
     def _connect(self) -> tuple[Any, Any]:
         rados = self.rados
         what = f"Unable to connect to Ceph as client.{self._username or 'admin'}"
+        if not _is_key(self._settings.get("key")):
+            # Ceph's library would write it into its log.
+            raise errors.Misconfigured(f"{what}: ceph_secret is malformed: it is no key of Ceph")
         try:
             client = rados.Rados(
                 conffile=self._conffile, rados_id=self._username, conf=self._settings
@@ -361,6 +365,20 @@ class Cluster:
             count += 1
         for number in range(count - 1, 0, -1):
             self.together(what, [_removing(part_name(name, number))])
+
+
+def _is_key(text: str | None) -> bool:
+    """Whether it is what ``ceph auth print-key`` prints; or nothing.
+
+    That is, in base64: the kind in 2 bytes, when it was made in 8, the length of the rest in 2.
+    """
+    if text is None:
+        return True
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return len(data) > 12 and len(data) >= 12 + int.from_bytes(data[10:12], "little")
 
 
 def _reason(number: int | None) -> str:

@@ -21,6 +21,7 @@ import functools
 import hashlib
 import importlib
 import os
+import ssl
 import threading
 import time
 import warnings
@@ -99,6 +100,7 @@ class Connection:
     """Requests to one S3 service. Safe for threads and across forks."""
 
     def __init__(self, conf: Any) -> None:
+        _check(conf)
         self._conf = conf
         self.patience = PATIENCE
         self._renew()
@@ -150,10 +152,8 @@ class Connection:
                 aws_secret_access_key=conf.s3_secret_access_key or None,
                 config=config(**options),
             )
-        except ValueError as e:  # an invalid URL
-            raise errors.Misconfigured(f"S3 cannot be used: {e}") from e
-        except _boto_error() as e:
-            raise errors.Misconfigured(f"S3 cannot be used: {e}") from e
+        except (ValueError, _boto_error()) as e:
+            raise errors.Misconfigured(f"S3 cannot be used: {_line(e)}") from e
         client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
         return client
 
@@ -232,10 +232,44 @@ def _failure(what: str, error: Exception) -> _Failure:
         return _Failure(errors.Misconfigured(f"S3: {error}: set s3_access_key_id"), False)
     if isinstance(error, boto.ParamValidationError | boto.InvalidRegionError):
         return _Failure(errors.Misconfigured(f"Unable to {what}: {_line(error)}"), False)
+    if _is_distrust(error):
+        return _Failure(
+            errors.Unavailable(
+                f"Unable to {what}: S3's certificate is not trusted ({_line(error)}): "
+                "AWS_CA_BUNDLE may name a file with that of its authority"
+            ),
+            False,
+        )
     if isinstance(error, boto.BotoCoreError | urllib3.HTTPError | OSError):
         passing = isinstance(error, unreached) and not isinstance(error, boto.ConnectTimeoutError)
         return _Failure(errors.Unavailable(f"Unable to {what}: {_line(error)}"), passing)
     raise error
+
+
+def _is_distrust(error: BaseException) -> bool:
+    """Whether it is about the server's certificate: asking again at once changes nothing."""
+    cause: object = error
+    while isinstance(cause, BaseException):
+        # the latter is of urllib3, which looks at the name by itself
+        if isinstance(cause, ssl.CertificateError) or type(cause).__name__ == "CertificateError":
+            return True
+        cause = getattr(cause, "kwargs", {}).get("error") or cause.__cause__ or cause.__context__
+    return False
+
+
+def _check(conf: Any) -> None:
+    """Find out what the library would only tell with the first request.
+
+    Raises:
+        Misconfigured: an option cannot be right.
+    """
+    for option in ("s3_access_key_id", "s3_secret_access_key"):
+        value = getattr(conf, option) or ""
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise errors.Misconfigured(f"{option} has characters that no key has")
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if bundle and not os.access(bundle, os.R_OK):
+        raise errors.Misconfigured(f"AWS_CA_BUNDLE: {bundle} cannot be read")
 
 
 def _refusal(what: str, response: dict[str, Any]) -> _Failure:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from gnocchi import errors
-from gnocchi.indexer import patience, upgrade
+from gnocchi.indexer import patience, upgrade, urls
 from gnocchi.indexer.columns import MYSQL
 from gnocchi.indexer.failures import Failure, classify, translate
 
@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# SQLAlchemy 2.0 and 2.1 disagree about the driver behind a bare scheme, so it is written out.
-_DRIVERS = {
-    "postgresql": "postgresql+psycopg2",
-    "postgres": "postgresql+psycopg2",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "sqlite": "sqlite+pysqlite",
-}
 
 # Transactions that the database gave up are repeated this often, and no longer than this.
 _ATTEMPTS = 20
@@ -82,7 +73,7 @@ class Database:
         Raises:
             errors.Misconfigured: the URL cannot be understood or names an unknown database.
         """
-        self.url = _complete(url)
+        self.url = urls.read(url)
         self.dialect = self.url.get_backend_name()
         self.sqlite = self.dialect == "sqlite"
         self.postgresql = self.dialect == "postgresql"
@@ -251,28 +242,6 @@ class Database:
     def abandon(self) -> None:
         """Forget all connections without touching them: they belong to the parent process."""
         self._engine.dispose(close=False)
-
-
-def _complete(url: str) -> sa.URL:
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise errors.Misconfigured("[indexer] url is not a database URL") from error
-    parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql", *MYSQL):
-        raise errors.Misconfigured(
-            f"[indexer] url: {backend} is not one of sqlite, postgresql, mysql, mariadb"
-        )
-    if backend == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise errors.Misconfigured(
-                "[indexer] url: SQLite in memory cannot be shared by processes; name a file"
-            )
-        if not parsed.database.startswith("file:"):
-            # Daemons change their directory after the configuration has been read.
-            parsed = parsed.set(database=os.path.abspath(parsed.database))
-    return parsed
 
 
 def _switch_to_wal(cursor: Any) -> None:

@@ -5,12 +5,18 @@ One that is not set in [incoming] has the value of [storage], so one section is 
 
 from __future__ import annotations
 
-import os
-
 from oslo_config import cfg, types
 
 #: [storage] file_basepath of installations.
 SYSTEM_DATA_DIRECTORY = "/var/lib/gnocchi"
+
+#: Where options of [storage] come from that are not set. Not their defaults: samples of the
+#: configuration show those.
+ENVIRONMENT = {
+    "s3_region_name": "AWS_DEFAULT_REGION",
+    "s3_access_key_id": "AWS_ACCESS_KEY_ID",
+    "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+}
 
 
 def _file_options() -> list[cfg.Opt]:
@@ -121,21 +127,18 @@ def _s3_options() -> list[cfg.Opt]:
         cfg.StrOpt("s3_endpoint_url", help="URL of the S3 service; AWS by default."),
         cfg.StrOpt(
             "s3_region_name",
-            default=os.environ.get("AWS_DEFAULT_REGION"),
             sample_default="$AWS_DEFAULT_REGION",
             help="Region.",
         ),
         cfg.StrOpt(
             "s3_access_key_id",
             secret=True,
-            default=os.environ.get("AWS_ACCESS_KEY_ID"),
             sample_default="$AWS_ACCESS_KEY_ID",
             help="Access key.",
         ),
         cfg.StrOpt(
             "s3_secret_access_key",
             secret=True,
-            default=os.environ.get("AWS_SECRET_ACCESS_KEY"),
             sample_default="$AWS_SECRET_ACCESS_KEY",
             help="Secret key.",
         ),

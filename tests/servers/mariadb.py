@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.servers.base import Restartable, programs, reserve_port, sandbox
+from tests.servers.redis import make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,13 @@ def mariadb_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mariadb(*, durable: bool = False) -> Iterator[Restartable]:
-    """Run MariaDB; without ``durable`` it never waits for the disk."""
+def mariadb(*, durable: bool = False, tls: bool = False) -> Iterator[Restartable]:
+    """Run MariaDB; without ``durable`` it never waits for the disk.
+
+    Args:
+        tls: who comes over TCP has to use TLS; the authority of the certificate is
+            ``certificates/ca.crt`` in the directory of the server.
+    """
     found = mariadb_programs()
     with sandbox("mariadb", "mysql") as box:
         data, port, unix_socket = box.directory / "data", reserve_port(), box.directory / "socket"
@@ -45,6 +51,14 @@ def mariadb(*, durable: bool = False) -> Iterator[Restartable]:
         ]
         if not durable:
             settings += ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"]
+        if tls:
+            place = box.directory / "certificates"
+            place.mkdir()
+            make_certificates(place)
+            settings += [
+                f"--ssl-ca={place}/ca.crt", f"--ssl-cert={place}/server.crt",
+                f"--ssl-key={place}/server.key", "--require-secure-transport=ON",
+            ]  # fmt: skip
         client = [found["mariadb"], "--no-defaults", f"--socket={unix_socket}", "--user=root"]
         ask = [*client, "--execute=SELECT 1"]
         server = Restartable(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.servers.base import Restartable, programs, reserve_port, sandbox
+from tests.servers.base import Restartable, Sandbox, programs, reserve_port, sandbox
+from tests.servers.redis import make_certificates
 
 if TYPE_CHECKING:
-    import os
+    import pathlib
     from collections.abc import Iterator
 
 POSTGRESQL = ("initdb", "postgres", "pg_isready")
@@ -22,14 +25,20 @@ def postgresql_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def postgresql(*, durable: bool = False) -> Iterator[Restartable]:
-    """Run PostgreSQL; without ``durable`` it never waits for the disk."""
+def postgresql(*, durable: bool = False, tls: bool = False) -> Iterator[Restartable]:
+    """Run PostgreSQL; without ``durable`` it never waits for the disk.
+
+    Args:
+        tls: who comes over TCP has to use TLS and a password; the authority of the certificate is
+            ``certificates/ca.crt`` in the directory of the server.
+    """
     found = postgresql_programs()
     with sandbox("postgresql", "postgres") as box:
         data, port = box.directory / "data", reserve_port()
         box.run(
             found["initdb"], "--pgdata", data, "--username", "gnocchi", "--auth", "trust",
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync",
+            *(_password(box) if tls else ()),
         )  # fmt: skip
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -39,13 +48,15 @@ def postgresql(*, durable: bool = False) -> Iterator[Restartable]:
         }
         if not durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        if tls:
+            settings |= _with_tls(box, data)
         probe = [found["pg_isready"], "-q", "-h", "127.0.0.1", "-p", str(port)]
         command: list[str | os.PathLike[str]] = [
             found["postgres"], "-D", data, *(f"--{key}={value}" for key, value in settings.items()),
         ]  # fmt: skip
         server = Restartable(
             port,
-            f"postgresql+psycopg2://gnocchi@127.0.0.1:{port}/postgres",
+            f"postgresql+psycopg2://gnocchi{':secret' if tls else ''}@127.0.0.1:{port}/postgres",
             box.directory,
             box,
             command,
@@ -54,3 +65,30 @@ def postgresql(*, durable: bool = False) -> Iterator[Restartable]:
         )
         server.start()
         yield server
+
+
+def _password(box: Sandbox) -> list[str]:
+    """Arguments of initdb, so that clients from the network need a password."""
+    file = box.directory / "password"
+    file.write_text("secret\n")
+    file.chmod(0o644)
+    return ["--auth-host", "scram-sha-256", "--pwfile", str(file)]
+
+
+def _with_tls(box: Sandbox, data: pathlib.Path) -> dict[str, str]:
+    """Settings that turn TLS on; without it, the network is refused from now on."""
+    place = box.directory / "certificates"
+    place.mkdir()
+    make_certificates(place)
+    # It insists that nobody else can read its key.
+    key = place / "server.key"
+    key.chmod(0o600)
+    if box.owner is not None:
+        os.chown(key, box.owner.pw_uid, box.owner.pw_gid)
+    rules = data / "pg_hba.conf"
+    rules.write_text(re.sub(r"^host\b", "hostssl", rules.read_text(), flags=re.MULTILINE))
+    return {
+        "ssl": "on",
+        "ssl_cert_file": str(place / "server.crt"),
+        "ssl_key_file": str(key),
+    }

@@ -92,7 +92,7 @@ def test_sack_is_stuck_when_it_waits_and_nobody_commits(monkeypatch: pytest.Monk
         ("[storage]\ndriver = redis\nredis_url = redis://h:1/?db=2", "redis://h:1/?db=2"),
         (
             "[incoming]\ndriver = redis\nredis_url = rediss://:p@h?sentinel=m&sentinel_fallback=a:1",
-            "redis://:p@h?sentinel=m&sentinel_fallback=a%3A1&ssl=true",
+            "redis://:p@h:26379?sentinel=m&sentinel_fallback=a%3A1&ssl=true&sentinel_ssl=true",
         ),
         (
             (
