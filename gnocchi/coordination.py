@@ -23,6 +23,7 @@ import socket
 import threading
 import time
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit
@@ -56,6 +57,8 @@ ABANDONED_S = 15.0
 STUCK_S = 60.0
 #: Each lock in a database is a connection to it, and a worker of each core of each host takes some.
 LOCKS_OF_A_DATABASE = 4
+#: How long a request waits for the list of workers.
+OBSERVER_S = 3.0
 
 
 def url(conf: cfg.ConfigOpts) -> str:
@@ -341,19 +344,38 @@ def connect(conf: cfg.ConfigOpts, worker: str) -> Coordinator:
 
 
 class Observer:
-    """Tells who processes, without being a member; connects when it is first asked."""
+    """Tells who processes, without being a member; connects when it is first asked.
+
+    Some libraries take a minute to find that a server does not answer. So a thread asks, for all
+    who want to know at the time, and they wait no longer than `OBSERVER_S`.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
-        self._lock = threading.Lock()
         self._coordinator: Coordinator | None = None
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "observer")
+        self._asked: Future[dict[str, dict[str, Any]] | None] | None = None
 
     def members(self) -> dict[str, dict[str, Any]] | None:
         """As `Coordinator.members`; None also without a usable coordinator."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = self._thread.submit(self._ask)
+            asked = self._asked
         try:
-            with self._lock:
-                if self._coordinator is None:
-                    self._coordinator = connect(self._conf, "observer")
+            return asked.result(OBSERVER_S)
+        except TimeoutError:
+            raise errors.Unavailable("Coordination: the server does not answer") from None
+
+    def _ask(self) -> dict[str, dict[str, Any]] | None:
+        try:
+            if self._coordinator is None:
+                self._coordinator = connect(self._conf, "observer")
             return self._coordinator.members()
         except errors.Misconfigured as error:
             # metricd refuses to start with it; answering requests does not need it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -170,6 +171,32 @@ def test_locks_are_released_when_the_work_fails(pair: tuple[Coordinator, Coordin
         raise ZeroDivisionError
     with pair[1].sacks([1], SACKS) as free:
         assert free == [1]
+
+
+def test_who_asks_for_the_workers_does_not_wait_for_a_server_that_hangs(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gnocchi.conf"
+    path.write_text(f"[DEFAULT]\ncoordination_url = file://{tmp_path}/coordination\n")
+    observer = coordination.Observer(config.prepare([], files=[str(path)], middleware=False))
+    assert observer.members() == {}
+    answers = threading.Event()
+    asked = []
+
+    def hang(_: object) -> dict[str, object]:
+        asked.append(threading.get_ident())
+        answers.wait(30)
+        return {"a": {}}
+
+    monkeypatch.setattr(Coordinator, "members", hang)
+    monkeypatch.setattr(coordination, "OBSERVER_S", 0.05)
+    for _ in range(3):
+        with pytest.raises(errors.Unavailable, match="does not answer"):
+            observer.members()
+    assert len(asked) == 1
+    answers.set()
+    monkeypatch.setattr(coordination, "OBSERVER_S", 30)
+    assert observer.members() == {"a": {}}
 
 
 def test_membership_follows_the_group(
