@@ -66,7 +66,7 @@ class Patience:
     """How long one request may take, in seconds, and how often it is made."""
 
     connect_s: float = 5.0
-    answer_s: float = 30.0
+    answer_s: float = 10.0
     attempts: int = 3
     pause_s: float = 0.2  # before the second attempt; twice as long before each further one
 

@@ -127,20 +127,17 @@ def _s3_options() -> list[cfg.Opt]:
         cfg.StrOpt("s3_endpoint_url", help="URL of the S3 service; AWS by default."),
         cfg.StrOpt(
             "s3_region_name",
-            sample_default="$AWS_DEFAULT_REGION",
-            help="Region.",
+            help="Region; by default the environment variable AWS_DEFAULT_REGION.",
         ),
         cfg.StrOpt(
             "s3_access_key_id",
             secret=True,
-            sample_default="$AWS_ACCESS_KEY_ID",
-            help="Access key.",
+            help="Access key; by default the environment variable AWS_ACCESS_KEY_ID.",
         ),
         cfg.StrOpt(
             "s3_secret_access_key",
             secret=True,
-            sample_default="$AWS_SECRET_ACCESS_KEY",
-            help="Secret key.",
+            help="Secret key; by default the environment variable AWS_SECRET_ACCESS_KEY.",
         ),
         cfg.Opt(
             "s3_bucket_prefix",

@@ -49,7 +49,7 @@ TIMEOUT_S = 2  # of the commands, for an answer of a server
 #: The indexer's: a connection turns out to be dead, and neither does another one answer.
 INDEXER_S = 2 * TIMEOUT_S
 #: S3's has no option.
-S3_S = 30.0
+S3_S = 10.0
 #: On a busy machine, and for a request that waits for another one's share.
 SLACK_S = 4.0
 RECOVERED_S = 60.0
