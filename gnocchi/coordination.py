@@ -33,7 +33,6 @@ from stevedore.driver import DriverManager
 from tooz import coordination, hashring
 
 from gnocchi import errors
-from gnocchi.drivers.redis_url import SENTINEL_PORT
 from gnocchi.indexer import locks
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ ABANDONED_S = 15.0
 STUCK_S = 60.0
 #: Each lock in a database is a connection to it, and a worker of each core of each host takes some.
 LOCKS_OF_A_DATABASE = 4
+#: Where sentinels listen unless told otherwise.
+SENTINEL_PORT = 26379
 #: How long a request waits for the list of workers.
 OBSERVER_S = 3.0
 

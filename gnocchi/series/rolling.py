@@ -161,7 +161,7 @@ def _ranked_in_windows(
 ) -> tuple[Float64s, ...]:
     """Return for each window the value at a position of its sorted values, gaps being last.
 
-    This is a wavelet matrix (Claude, Navarro and Ordóñez 2015) over the ranks which the values
+    This is a wavelet matrix (doi 10.1016/j.is.2014.06.002) over the ranks which the values
     have in their series: bit by bit from the highest, the columns are parted stably into those
     with 0 and those with 1, and a window follows the side on which its wanted value is.
 
