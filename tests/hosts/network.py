@@ -17,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -120,11 +121,20 @@ def network() -> Iterator[Network]:
 
 
 class Forwarder:
-    """Carries bytes between connections to an address and a port of the loopback address."""
+    """Carries bytes between connections to an address and a port of the loopback address.
 
-    def __init__(self, address: str, port: int) -> None:
+    Args:
+        address: where to listen.
+        port: where to connect to.
+        listen: port to listen on; the same by default.
+
+    ``delay_s`` passes before anything is carried on, one piece after the other; it may be changed.
+    """
+
+    def __init__(self, address: str, port: int, *, listen: int | None = None) -> None:
         self._port = port
-        self._listener = socket.create_server((address, port), backlog=128)
+        self.delay_s = 0.0
+        self._listener = socket.create_server((address, listen or port), backlog=128)
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -176,6 +186,7 @@ class Forwarder:
         other = others[ready]
         try:
             data = ready.recv(BUFFER)
+            time.sleep(self.delay_s)
             if data:
                 other.sendall(data)
                 return
