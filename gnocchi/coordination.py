@@ -32,7 +32,7 @@ import tooz
 from stevedore.driver import DriverManager
 from tooz import coordination, hashring
 
-from gnocchi import errors
+from gnocchi import errors, forks
 from gnocchi.indexer import locks
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ class Observer:
         self._conf = conf
         self._coordinator: Coordinator | None = None
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        forks.in_child(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

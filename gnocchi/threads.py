@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
+
+from gnocchi import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ class Parallel:
         self._limit = limit
         self._name = name
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)  # threads are not there in a child
+        forks.in_child(self._renew)  # threads are not there in a child
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

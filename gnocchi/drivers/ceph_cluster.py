@@ -23,7 +23,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gnocchi import errors
+from gnocchi import errors, forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +118,7 @@ class Cluster:
         self._settings = {name: value for name, value in settings.items() if value}
         self._connection: tuple[Any, Any] | None = None
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        forks.in_child(self._renew)
         atexit.register(self.close)
 
     @classmethod

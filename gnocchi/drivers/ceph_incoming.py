@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gnocchi import errors
+from gnocchi import errors, forks
 from gnocchi.drivers.ceph_cluster import Absent, Cluster, Range
 from gnocchi.drivers.ceph_index import OWN, VALUES, Index, Request, Stems, mark_key
 from gnocchi.drivers.names import GROUP, Name, groups_of, masks_of, sacks_in
@@ -70,7 +69,7 @@ class CephIncoming(Incoming):
         self._stems = Stems()
         self._together = Together(self._write)
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        forks.in_child(self._renew)
 
     def _renew(self) -> None:
         self._news = threading.Condition()

@@ -9,12 +9,13 @@ given twice.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
+
+from gnocchi import forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,7 +64,7 @@ class Arrivals:
         self._lock = threading.Lock()
         self._renew()
         # A forked child must not go on with its parent's nonce.
-        os.register_at_fork(after_in_child=self._renew)
+        forks.in_child(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

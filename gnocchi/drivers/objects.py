@@ -38,13 +38,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import os
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from gnocchi import errors
+from gnocchi import errors, forks
 from gnocchi.drivers import acknowledgements
 from gnocchi.drivers.acknowledgements import Ledger, Share, settled
 from gnocchi.drivers.names import GROUP, Arrivals, Name, groups_of, masks_of, sacks_in
@@ -140,7 +139,7 @@ class ObjectIncoming(Incoming):
         self._together = Together(self._write)
         self._parallel = Parallel(min(parallel, PARALLEL), "objects")
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        forks.in_child(self._renew)
 
     def _renew(self) -> None:
         self._ledgers = [Ledger(self.listing_lag_s) for _ in self._folders]

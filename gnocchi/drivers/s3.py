@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gnocchi import errors
+from gnocchi import errors, forks
 from gnocchi.drivers.objects import Listed, ObjectIncoming, Objects
 from gnocchi.storage import NoSuchObject, Storage, Stored
 
@@ -104,7 +104,7 @@ class Connection:
         self._conf = conf
         self.patience = PATIENCE
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)  # sockets must not be shared
+        forks.in_child(self._renew)  # sockets must not be shared
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

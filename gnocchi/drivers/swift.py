@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import threading
 import time
 import zlib
@@ -35,7 +34,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
-from gnocchi import errors
+from gnocchi import errors, forks
 from gnocchi.drivers.objects import Listed, ObjectIncoming, Objects
 from gnocchi.drivers.swift_login import (
     Account,
@@ -98,7 +97,7 @@ class Connection:
         self._login = Login(self._account)
         self._patience = PATIENCE
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)  # sockets must not be shared
+        forks.in_child(self._renew)  # sockets must not be shared
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gnocchi import errors
+from gnocchi import errors, forks
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -161,7 +161,7 @@ class Login:
         for name in _KEYSTONE if account.version > 1 else ():
             module(name, "gnocchi[keystone]")
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        forks.in_child(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()

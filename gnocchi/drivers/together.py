@@ -11,11 +11,10 @@ exception of its own.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING
 
-from gnocchi import errors
+from gnocchi import errors, forks
 from gnocchi.segments.batch import Points
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Together:
         self._write = write
         self._after_fork()
         # The parent's callers are not there in a child, nor is whoever holds the lock.
-        os.register_at_fork(after_in_child=self._after_fork)
+        forks.in_child(self._after_fork)
 
     def _after_fork(self) -> None:
         self._queue: list[_Waiter] = []

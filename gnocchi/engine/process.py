@@ -451,11 +451,13 @@ def refresh(services: Services, metrics: Iterable[Metric], timeout_s: float) -> 
     services.follow(catalog.state(services.db).sacks)
     wanted = {int(sack_of(hash_of(metric.id), services.incoming.sacks)) for metric in metrics}
     end = time.monotonic() + timeout_s
-    began = time.time()
+    began = time.monotonic()
     while True:
+        # Only what had been accepted when the refresh was asked for. Looking may take a while, so the
+        # time since then is taken before: rather too much is processed than too little.
+        since = time.monotonic() - began
         waiting = services.incoming.waiting()
-        # only what had been accepted when the refresh was asked for
-        sacks = sorted(sack for sack in wanted if waiting.get(sack, -1.0) >= time.time() - began)
+        sacks = sorted(sack for sack in wanted if waiting.get(sack, -1.0) >= since)
         if not sacks:
             return
         left = end - time.monotonic()

@@ -75,7 +75,9 @@ def test_servers_die_with_the_test_process() -> None:
         pid, directory = runner.stdout.readline().split()
         server = os.pidfd_open(int(pid))
         runner.kill()
-    ended, _, _ = select.select([server], [], [], 10)
+    poll = select.poll()
+    poll.register(server, select.POLLIN)
+    ended = poll.poll(10_000)
     os.close(server)
     shutil.rmtree(directory)
     assert ended

@@ -29,7 +29,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("options",),
     ("archive_policy", "model", "resource_type", "search"),
-    ("times", "errors", "threads", ""),
+    ("threads",),
+    ("times", "errors", "forks", ""),
 )
 
 # Parts that must not know each other although they share a layer.
