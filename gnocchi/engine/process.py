@@ -453,8 +453,8 @@ def refresh(services: Services, metrics: Iterable[Metric], timeout_s: float) -> 
     end = time.monotonic() + timeout_s
     began = time.monotonic()
     while True:
-        # Only what had been accepted when the refresh was asked for. Looking may take a while, so the
-        # time since then is taken before: rather too much is processed than too little.
+        # Only what had been accepted when the refresh was asked for. Looking may take a while, so
+        # the time since then is taken before: rather too much is processed than too little.
         since = time.monotonic() - began
         waiting = services.incoming.waiting()
         sacks = sorted(sack for sack in wanted if waiting.get(sack, -1.0) >= since)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from gnocchi.engine import process
 from tests import engine_fixtures as fixtures
 
 if TYPE_CHECKING:
     import pathlib
+
+    import pytest
 
 
 def test_refresh_processes_what_came_just_before_however_long_looking_takes(
