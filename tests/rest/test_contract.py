@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,18 +17,6 @@ if TYPE_CHECKING:
     from tests.rest.conftest import Deployer
 
 FILES = sorted((pathlib.Path(__file__).parent / "contract").glob("*.yaml"))
-#: Where all scenarios are played, and where those are that have to do with measures.
-EVERYTHING = ("sqlite+file", "postgresql+ceph", "mariadb+swift")
-MEASURES = ("postgresql+s3+redis", "postgresql+redis")
-OF_MEASURES = re.compile(r"/(measures|aggregation|aggregates|status)\b")
-
-
-def combinations(scenario: dict[str, Any]) -> tuple[str, ...]:
-    """Name the backends that a scenario is played on."""
-    requests = [step["request"] for step in scenario["steps"]]
-    return EVERYTHING + (MEASURES if any(map(OF_MEASURES.search, requests)) else ())
-
-
 SCENARIOS = [
     pytest.param(
         scenario,
@@ -41,14 +27,8 @@ SCENARIOS = [
     for file in FILES
     for scenario in yaml.safe_load(file.read_text(encoding="utf-8"))
     for mode in scenario.get("modes", ["basic"])
-    for combination in combinations(scenario)
+    for combination in COMBINATIONS
 ]
-
-
-def test_every_combination_gets_scenarios_with_measures() -> None:
-    played = Counter(parameters.values[2] for parameters in SCENARIOS)
-    assert set(played) == set(COMBINATIONS)
-    assert min(played.values()) >= 30
 
 
 @pytest.mark.parametrize(("scenario", "mode", "combination"), SCENARIOS)
