@@ -106,6 +106,7 @@ class Site:
             self.services.storage,
             self.services.damaged,
             self.services.cache_bytes,
+            self.services.parallel_operations,
         )
 
     def grow(self, count: int) -> None:
@@ -159,7 +160,11 @@ def deployed() -> Iterator[Site]:
             db.upgrade()
             catalog.create_sacks(db, SACKS)
             services = service.Services(
-                conf, db, FileStorage(conf.storage), FileIncoming(conf.incoming, SACKS)
+                conf,
+                db,
+                FileStorage(conf.storage),
+                FileIncoming(conf.incoming, SACKS),
+                parallel_operations=conf.parallel_operations,
             )
             services.storage.upgrade()
             services.incoming.upgrade()

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 # once is the rule; a bound keeps an inconsistent store from holding a request for ever.
 ATTEMPTS = 5
 
-READ_AT_ONCE = 1 << 20  # bytes of neighbouring row groups; more saves no time, and takes memory
+PIECE = 1 << 20  # bytes of row groups read by one thread; more saves no time, and takes memory
+READS = 4  # of a piece: few, since they come one after the other, and each has some way to go
 AT_ONCE = 64  # pieces read before their rows are put together
 
 
@@ -92,8 +93,8 @@ _Bounds = tuple[Any, Any, int, int]
 
 
 class _Piece(NamedTuple):
-    """Something to read: a block that is cached; neighbouring row groups of a segment, by their
-    numbers; or a segment whose tail is damaged, with what it hides."""
+    """Something to read: a block that is cached; row groups of a segment, by their numbers; or a
+    segment whose tail is damaged, with what it hides."""
 
     what: Block | Tail | CorruptObject
     where: Any = None
@@ -313,19 +314,19 @@ class Reader:
     def _pieces(
         self, tail: Tail, groups: Iterable[int], columns: frozenset[str]
     ) -> Iterator[_Piece]:
-        """What to read of a segment, in its order: neighbours that are not cached, together."""
+        """What to read of a segment, in its order: what is not cached, in portions."""
         fresh: list[int] = []
         for group in groups:
             block = self._blocks.get((tail.name, group, columns))
             if block is None:
                 fresh.append(group)
                 continue
-            for run in segments.stretches(tail, fresh, READ_AT_ONCE):
-                yield _Piece(tail, run)
+            for portion in segments.portions(tail, fresh, PIECE, READS):
+                yield _Piece(tail, portion)
             fresh = []
             yield _Piece(block)
-        for run in segments.stretches(tail, fresh, READ_AT_ONCE):
-            yield _Piece(tail, run)
+        for portion in segments.portions(tail, fresh, PIECE, READS):
+            yield _Piece(tail, portion)
 
     def _read(
         self, piece: _Piece, columns: frozenset[str]
@@ -385,16 +386,26 @@ def restrict(block: Block, ids: np.ndarray, start: int | None, stop: int | None)
     position = np.searchsorted(ids, block.ids)
     position[position == len(ids)] = 0
     known = ids[position] == block.ids
-    conditions = [] if known.all() else [known[block.index]]
-    if start is not None:
-        conditions.append(block.timestamps >= start)
-    if stop is not None:
-        conditions.append(block.timestamps < stop)
+    conditions = []
     chosen = block
+    if not known.all():
+        # Mostly one metric of several is wanted, or some neighbours are.
+        found = np.flatnonzero(known)
+        first, last = (found[0], found[-1]) if len(found) else (0, -1)
+        low, high = np.searchsorted(block.index, [first, last + 1])
+        chosen = block.select(slice(low, high))
+        if len(found) <= last - first:
+            conditions.append(known[chosen.index])
+    if start is not None:
+        conditions.append(chosen.timestamps >= start)
+    if stop is not None:
+        conditions.append(chosen.timestamps < stop)
     for condition in conditions[1:]:
         conditions[0] &= condition
     if conditions and not conditions[0].all():
-        chosen = block.select(np.flatnonzero(conditions[0]))
+        chosen = chosen.select(np.flatnonzero(conditions[0]))
+    elif len(chosen) < len(block):
+        chosen = chosen.select(np.arange(len(chosen)))  # not a view that keeps the block in memory
     return Block(block.granularity, ids, position[chosen.index], chosen.timestamps, chosen.columns)
 
 

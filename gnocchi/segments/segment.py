@@ -44,7 +44,8 @@ VALUE = "value"
 COMPRESSION_LEVEL = 1  # higher levels save 1 to 3 % (doc/decisions/segments.rst)
 
 _MAGIC = b"GNSI"
-_VERSION = 1
+_VERSION = 2
+_VERSIONS = (1, 2)  # in the first, `metric` was a fixed-length column
 _LEAD = struct.Struct("<4sHHI")  # magic, version, reserved, number of row groups
 _GROUP = np.dtype(
     [
@@ -144,7 +145,7 @@ class Writer:
         self._columns = sorted(columns)
         self._references = references(self._columns)
         fields = [
-            pa.field("metric", pa.binary(16), nullable=False),
+            pa.field("metric", pa.dictionary(pa.int32(), pa.binary()), nullable=False),
             pa.field("granularity", pa.int64(), nullable=False),
             pa.field("timestamp", pa.timestamp("ns", "UTC"), nullable=False),
             *(pa.field(name, pa.float64()) for name in self._columns),
@@ -183,9 +184,11 @@ class Writer:
 
     def _append_group(self, block: Block) -> None:
         n = len(block)
-        metric = np.ascontiguousarray(block.ids[block.index])
+        new = np.ones(n, bool)
+        np.not_equal(block.index[1:], block.index[:-1], out=new[1:])
+        ids = np.ascontiguousarray(block.ids[block.index[new]])
         arrays = [
-            _array(pa.binary(16), metric),
+            _dictionary(ids, np.cumsum(new) - 1),
             _array(pa.int64(), np.full(n, block.granularity)),
             _array(pa.timestamp("ns", "UTC"), block.timestamps),
         ]
@@ -204,8 +207,8 @@ class Writer:
             (
                 block.granularity,
                 n,
-                metric[0].tobytes(),
-                metric[-1].tobytes(),
+                ids[0].tobytes(),
+                ids[-1].tobytes(),
                 int(block.timestamps.min()),
                 int(block.timestamps.max()),
             )
@@ -265,6 +268,13 @@ def _array(kind: pa.DataType, data: np.ndarray, null: np.ndarray | None = None) 
     return pa.Array.from_buffers(kind, len(data), [valid, buffer])
 
 
+def _dictionary(ids: np.ndarray, index: np.ndarray) -> pa.DictionaryArray:
+    """Arrow's form of ``ids[index]``."""
+    ends = pa.py_buffer(np.arange(0, 16 * len(ids) + 1, 16, dtype=np.int32))
+    values = pa.Array.from_buffers(pa.binary(), len(ids), [None, ends, pa.py_buffer(ids)])
+    return pa.DictionaryArray.from_arrays(_array(pa.int32(), index.astype(np.int32)), values)
+
+
 def write(blocks: Sequence[Block]) -> Written:
     """Write blocks, in the order of their granularities, as one segment."""
     writer = Writer({name for block in blocks for name in block.columns})
@@ -285,7 +295,7 @@ class Tail:
 
     def __init__(self, name: str, data: bytes) -> None:
         magic, version, _, count = _LEAD.unpack_from(data)
-        if magic != _MAGIC or version != _VERSION:
+        if magic != _MAGIC or version not in _VERSIONS:
             raise CorruptObject(name, "not a segment of a known version")
         self.name = name
         self.groups = np.frombuffer(data, _GROUP, count, _LEAD.size)
@@ -311,20 +321,29 @@ def read_tail(storage: Storage, name: str, size: int, tail: int, crc: int) -> Ta
 
 
 class _Window:
-    """A file of which only one stretch is there, for Parquet to read a row group from."""
+    """A file of which only one stretch is there at a time, for Parquet to read row groups from.
+
+    Args:
+        size: of the whole file.
+    """
 
     closed = False
 
-    def __init__(self, data: memoryview, offset: int) -> None:
-        self._data = data
-        self._offset = offset
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._data = memoryview(b"")
+        self._offset = 0
         self._position = 0
+
+    def show(self, data: memoryview, offset: int) -> None:
+        """Replace the stretch by another one."""
+        self._data, self._offset = data, offset
 
     def seek(self, position: int, whence: int = 0) -> int:
         if whence == 1:
             position += self._position
         elif whence == 2:
-            position += self._offset + len(self._data)
+            position += self._size
         self._position = position
         return position
 
@@ -375,6 +394,56 @@ def _integers(column: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts) if len(parts) != 1 else parts[0].copy()
 
 
+class _Decoder:
+    """Decodes some columns of one row group after the other. Not safe for threads.
+
+    Args:
+        columns: those that the segment does not have are left out; None stands for all.
+    """
+
+    def __init__(self, tail: Tail, columns: Iterable[str] | None) -> None:
+        self._tail = tail
+        wanted = tail.columns if columns is None else tail.columns.intersection(columns)
+        self._wanted = sorted(wanted)
+        needed = wanted | {tail.references[name] for name in wanted if name in tail.references}
+        self._needed = sorted(needed)
+        last = tail.groups[-1]
+        self._window = _Window(int(last["offset"] + last["length"]))
+        self._file: pq.ParquetFile | None = None
+
+    def decode(self, group: int, data: memoryview) -> Block:
+        """Verify and decode the bytes of a row group. Raises CorruptObject."""
+        tail, entry = self._tail, self._tail.groups[group]
+        if len(data) != entry["length"] or zlib.crc32(data) != entry["crc"]:
+            raise CorruptObject(tail.name, f"checksum of row group {group} does not match")
+        self._window.show(data, int(entry["offset"]))
+        if self._file is None:
+            # Buffering ahead is for files far away: a thread would read what is here already.
+            self._file = pq.ParquetFile(
+                pa.PythonFile(self._window, "r"),
+                metadata=tail.metadata,
+                read_dictionary=["metric"],
+                pre_buffer=False,
+            )
+        table = self._file.read_row_group(
+            group, columns=["metric", "timestamp", *self._needed], use_threads=False
+        )
+        ids, index = _ids(table.column("metric"))
+        decoded = {name: _floats(table.column(name)) for name in self._needed}
+        for name in self._wanted:
+            reference = tail.references.get(name)
+            if reference is not None:
+                column = decoded[name]
+                decoded[name] = np.where(is_absent(column), decoded[reference], column)
+        return Block(
+            int(entry["granularity"]),
+            ids,
+            index,
+            _integers(table.column("timestamp")),
+            {name: decoded[name] for name in self._wanted},
+        )
+
+
 def read_group(
     storage: Storage, tail: Tail, group: int, columns: Iterable[str] | None = None
 ) -> Block:
@@ -386,15 +455,16 @@ def read_group(
         CorruptObject: the row group does not match its checksum.
         NoSuchObject: the segment is gone.
     """
-    entry = tail.groups[group]
-    data = storage.read(tail.name, int(entry["offset"]), int(entry["length"]))
-    return _decode(tail, group, columns, memoryview(data))
+    [found] = read_groups(storage, tail, [group], columns)
+    if isinstance(found, CorruptObject):
+        raise found
+    return found
 
 
 def read_groups(
     storage: Storage, tail: Tail, groups: Sequence[int], columns: Iterable[str] | None = None
 ) -> Iterator[Block | CorruptObject]:
-    """Read row groups that follow one another, all at once; decode them one by one.
+    """Read row groups (ascending), neighbours at once; decode them one by one.
 
     Yields:
         What `read_group` would return for each, or the error that it would raise.
@@ -402,67 +472,64 @@ def read_groups(
     Raises:
         NoSuchObject: the segment is gone.
     """
-    entries = tail.groups[groups[0] : groups[-1] + 1]
-    start = int(entries["offset"][0])
-    stop = int(entries["offset"][-1] + entries["length"][-1])
-    data = memoryview(storage.read(tail.name, start, stop - start))
-    for group, entry in zip(groups, entries, strict=True):
-        begin = int(entry["offset"]) - start
-        try:
-            yield _decode(tail, group, columns, data[begin : begin + int(entry["length"])])
-        except CorruptObject as error:
-            yield error
+    decoder = _Decoder(tail, columns)
+    for run in _neighbours(groups):
+        entries = tail.groups[run[0] : run[-1] + 1]
+        start = int(entries["offset"][0])
+        stop = int(entries["offset"][-1] + entries["length"][-1])
+        data = memoryview(storage.read(tail.name, start, stop - start))
+        for group, entry in zip(run, entries, strict=True):
+            begin = int(entry["offset"]) - start
+            try:
+                yield decoder.decode(group, data[begin : begin + int(entry["length"])])
+            except CorruptObject as error:
+                yield error
 
 
-def stretches(tail: Tail, groups: Iterable[int], limit: int) -> Iterator[list[int]]:
-    """Divide row groups (ascending) into runs of neighbours of up to ``limit`` bytes each."""
-    run: list[int] = []
-    size = 0
+def portions(tail: Tail, groups: Iterable[int], size: int, reads: int) -> Iterator[list[int]]:
+    """Divide row groups (ascending) into portions for `read_groups`.
+
+    Args:
+        size: bytes of a portion of several row groups, at the most.
+        reads: how many times the storage is asked for a portion, at the most.
+    """
+    portion: list[int] = []
+    total = count = 0
     for group in groups:
         length = int(tail.groups["length"][group])
-        if run and (group != run[-1] + 1 or size + length > limit):
+        apart = not portion or group != portion[-1] + 1
+        if portion and (total + length > size or count + apart > reads):
+            yield portion
+            portion, total, count, apart = [], 0, 0, True
+        portion.append(group)
+        total += length
+        count += apart
+    if portion:
+        yield portion
+
+
+def _neighbours(groups: Iterable[int]) -> Iterator[list[int]]:
+    run: list[int] = []
+    for group in groups:
+        if run and group != run[-1] + 1:
             yield run
-            run, size = [], 0
+            run = []
         run.append(group)
-        size += length
     if run:
         yield run
 
 
-def _decode(tail: Tail, group: int, columns: Iterable[str] | None, data: memoryview) -> Block:
-    """Verify and decode the bytes of a row group."""
-    entry = tail.groups[group]
-    if len(data) != entry["length"] or zlib.crc32(data) != entry["crc"]:
-        raise CorruptObject(tail.name, f"checksum of row group {group} does not match")
-    wanted = tail.columns if columns is None else tail.columns.intersection(columns)
-    needed = wanted | {tail.references[name] for name in wanted if name in tail.references}
-    source = pa.PythonFile(_Window(data, int(entry["offset"])), "r")
-    table = pq.ParquetFile(source, metadata=tail.metadata).read_row_group(
-        group, columns=["metric", "timestamp", *sorted(needed)], use_threads=False
-    )
-    ids, index = _ids(table.column("metric"))
-    decoded = {name: _floats(table.column(name)) for name in needed}
-    for name in wanted:
-        reference = tail.references.get(name)
-        if reference is not None:
-            column = decoded[name]
-            decoded[name] = np.where(is_absent(column), decoded[reference], column)
-    return Block(
-        int(entry["granularity"]),
-        ids,
-        index,
-        _integers(table.column("timestamp")),
-        {name: decoded[name] for name in sorted(wanted)},
-    )
-
-
 def _ids(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct ids of a sorted column in order, and the position of each row's among them."""
-    parts = [
-        np.frombuffer(chunk.buffers()[1], ID, len(chunk), 16 * chunk.offset)
-        for chunk in column.chunks
-    ]
-    metric = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    [chunk] = column.chunks
+    if isinstance(chunk, pa.DictionaryArray):
+        # written in order and without doubles, see `_dictionary`
+        values = chunk.dictionary
+        ids = np.frombuffer(values.buffers()[2], ID, len(values)).copy()
+        indices = chunk.indices
+        index = np.frombuffer(indices.buffers()[1], np.int32, len(indices), 4 * indices.offset)
+        return ids, index.astype(np.int64)
+    metric = np.frombuffer(chunk.buffers()[1], ID, len(chunk), 16 * chunk.offset)
     high, low = metric.view("<u8").reshape(-1, 2).T
     new = np.ones(len(metric), bool)
     np.not_equal(high[1:], high[:-1], out=new[1:])

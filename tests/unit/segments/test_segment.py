@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import pathlib
 import zlib
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,9 @@ from gnocchi.segments import segment
 from gnocchi.segments.segment import RAW, VALUE, Block, Tail, Written
 from gnocchi.series.points import ABSENT, ABSENT_BITS
 from tests.unit.segments import strategies
+
+if TYPE_CHECKING:
+    from gnocchi.storage import Storage
 
 AGGREGATES = ("mean", "max", "sum", "count", "std", "rate:mean", "rate:last", "rate:std")
 NEVER_BY_REFERENCE = ("count", "std", "rate:std", VALUE)
@@ -277,7 +282,7 @@ def test_pyarrow_reads_a_segment_as_plain_parquet(
     table = file.read()
     assert table.schema.names == list(expected)
     assert table.schema.field("timestamp").type == pa.timestamp("ns", "UTC")
-    assert table.schema.field("metric").type == pa.binary(16)
+    assert table.schema.field("metric").type == pa.binary()
     columns = {
         name: [
             "nan" if isinstance(value, float) and value != value else value
@@ -339,16 +344,90 @@ def test_tail_of_a_future_version_is_not_guessed_at(small: Written) -> None:
 
 
 def test_stretch_of_a_file_gives_no_bytes_that_are_not_its_own() -> None:
-    window = segment._Window(b"0123456789", 100)
+    window = segment._Window(120)
+    for digits, offset in ((b"zyx", 7), (b"0123456789", 100)):
+        window.show(memoryview(digits), offset)
     assert window.seek(103) == 103
     assert bytes(window.read(3)) == b"345"
     assert window.tell() == 106
     assert window.seek(2, 1) == 108
     assert bytes(window.read()) == b"89"
     assert bytes(window.read(1)) == b""
-    assert window.seek(-1, 2) == 109
+    assert window.seek(-11, 2) == 109
     assert bytes(window.read(5)) == b"9"
-    for outside in (99, 0, 111):
+    for outside in (7, 99, 0, 111):
         window.seek(outside)
         with pytest.raises(ValueError, match="outside"):
             window.read(2)
+
+
+# ------------------------------------------------------------------ many row groups
+
+
+@pytest.fixture(scope="module")
+def long() -> tuple[MemoryStorage, Tail]:
+    """Ten row groups, each with one metric whose number is its value."""
+    ids = strategies.as_ids([bytes([number]) * 16 for number in range(10)])
+    index = np.repeat(np.arange(10), segment.ROWS)
+    at = np.tile(np.arange(segment.ROWS), 10)
+    return stored(segment.write([Block(60, ids, index, at, {"mean": index * 1.0})]))
+
+
+def test_row_groups_are_read_neighbours_together(long: tuple[MemoryStorage, Tail]) -> None:
+    storage, tail = long
+    asked = []
+
+    class Counting:
+        def read(self, name: str, offset: int, length: int) -> bytes:
+            asked.append(length)
+            return storage.read(name, offset, length)
+
+    wanted = [0, 1, 2, 5, 8, 9]
+    found = list(segment.read_groups(cast("Storage", Counting()), tail, wanted, ["mean"]))
+    assert [block.columns["mean"][0] for block in found if isinstance(block, Block)] == wanted
+    lengths = tail.groups["length"]
+    assert asked == [int(lengths[:3].sum()), int(lengths[5]), int(lengths[8:].sum())]
+
+
+def test_damaged_row_group_hides_no_neighbour(long: tuple[MemoryStorage, Tail]) -> None:
+    storage, tail = long
+    data = bytearray(storage.read(NAME, 0, 1 << 30))
+    data[int(tail.groups["offset"][4]) + 100] ^= 1
+    damaged = MemoryStorage()
+    damaged.put(NAME, bytes(data))
+    found = list(segment.read_groups(damaged, tail, range(3, 6)))
+    assert [type(block) for block in found] == [Block, CorruptObject, Block]
+
+
+def test_portions_are_small_and_of_few_stretches(long: tuple[MemoryStorage, Tail]) -> None:
+    _, tail = long
+    size = int(tail.groups["length"].max())
+
+    def portions(groups: list[int], size: int, reads: int) -> list[list[int]]:
+        return list(segment.portions(tail, groups, size, reads))
+
+    assert portions(list(range(10)), 100 * size, 1) == [list(range(10))]
+    assert portions([0, 1, 3, 5, 6, 8], 100 * size, 2) == [[0, 1, 3], [5, 6, 8]]
+    assert portions([0, 2, 3], 100 * size, 1) == [[0], [2, 3]]
+    assert portions([0, 1, 2, 3], 2 * size, 4) == [[0, 1], [2, 3]]
+    assert portions([4, 5], 1, 4) == [[4], [5]]
+    assert portions([], size, 4) == []
+
+
+# ------------------------------------------------------------------ earlier versions
+
+
+def test_segments_of_earlier_versions_are_read(
+    published: tuple[Written, dict[str, object]],
+) -> None:
+    """``written/version-1`` is what this fixture's rows were as a file when it was current."""
+    now, _ = published
+    data = (pathlib.Path(__file__).parent / "written" / "version-1").read_bytes()
+    before = MemoryStorage()
+    before.put(NAME, data)
+    tail = segment.read_tail(before, NAME, len(data), 770, 198813332)
+    assert (data[774], now.data[now.tail + 4]) == (1, 2)
+    storage, current = stored(now)
+    for group in range(2):
+        old = rows_of(segment.read_group(before, tail, group))
+        assert old == rows_of(segment.read_group(storage, current, group))
