@@ -269,6 +269,13 @@ class TooManyReferences(CannotAggregate):
         super().__init__(f"More than {limit} series are referred to", limit)
 
 
+class TooManyResources(CannotAggregate):
+    """One request would look at more resources, or versions of them, than allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"More than {limit} resources or versions of them are concerned", limit)
+
+
 class TooManyValues(CannotAggregate):
     """One request would need more values than allowed."""
 

@@ -1,9 +1,10 @@
-"""Resources together with those of their metrics that have certain names, without a page's limit.
+"""Resources together with those of their metrics that have certain names, not page by page.
 
 Invariants: one statement, whatever is found, and one more each when archive policies or resource
-types have changed since the last call (and one for every 10,000 resources whose metrics are all
-asked for); names compare by case and pattern as a shell compares file names, on every database;
-the order is that of listings.
+types have changed since the last call, and when a pattern is one that databases do not know (and
+one for every 10,000 resources whose metrics are all asked for); no more rows are fetched than a
+limit lets through; names compare by case and pattern as a shell compares file names, on every
+database; the order is that of listings.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ _PATTERNS = 50
 # them.
 _STARS = 4
 
+#: For each series that may be asked for, so many versions of resources, or resources without any
+#: series, may be looked at.
+_EACH = 10
+
 
 class Selected(NamedTuple):
     """A resource and its metrics of the names asked for, by name."""
@@ -67,6 +72,7 @@ def current(
     without_metrics: bool = False,
     links: bool = False,
     patterns: bool = True,
+    limit: int | None = None,
 ) -> list[Selected]:
     """Return the resources that a filter lets through, each with its metrics of these names.
 
@@ -78,29 +84,37 @@ def current(
         without_metrics: also resources that have none of the metrics.
         links: whether the resources are to know all of their metrics.
         patterns: whether ``names`` may be patterns.
+        limit: how many metrics may be found.
 
     Raises:
+        errors.TooManyReferences: there are more metrics than ``limit``.
+        errors.TooManyResources: there are many more resources than that.
         errors.NoSuchResourceType: there is none of that name.
         errors.InvalidPagination: there is no field to group by of one of the names.
         errors.Invalid: the filter names what is no field, or compares it with what is no value.
     """
-    named = _Names(names, patterns=patterns)
+    named = _Names(names, db, patterns=patterns)
     with db.read() as connection:
         source = versions.current(db, resource_types.fetch(connection, resource_type))
         wanted = query.condition(filter, source)
         _check_fields(source, groupby)
-        belongs = sa.and_(_metrics.c.resource_id == source.columns.id, *named.conditions(db))
+        conditions = versions.of_type(source), query.is_visible(source, visible), wanted
+        owner = _metrics.c.resource_id == source.columns.id
+        named.look(connection, sa.join(_resources, _metrics, owner), *conditions)
+        belongs = sa.and_(owner, named.condition)
         statement = (
             metrics_.SELECT.add_columns(
                 *versions.columns(source, attributes=True), resource_types.VERSION
             )
             .select_from(_resources.join(_metrics, belongs, isouter=without_metrics))
-            .where(versions.of_type(source), query.is_visible(source, visible), wanted)
+            .where(*conditions)
             .order_by(source.columns.revision_start, source.columns.started_at, source.columns.id)
         )
-        found = _collect(db, connection, connection.execute(statement).all(), named, lambda r: r[0])
+        rows = _rows(connection, statement, limit, several=without_metrics)
+        found = _collect(db, connection, rows, named, lambda row: row[0])
         if not without_metrics:
             found = [one for one in found if one.metrics]
+        _check_limit(found, limit)
         if links:
             known = versions.links(db, connection, [one.resource.id for one in found])
             found = [_linked(one, known) for one in found]
@@ -118,6 +132,7 @@ def revisions(
     start: int | None = None,
     stop: int | None = None,
     links: bool = False,
+    limit: int | None = None,
 ) -> list[Revision]:
     """Return all versions of resources that a filter lets through, and the resources' metrics.
 
@@ -129,7 +144,7 @@ def revisions(
 
     Otherwise as ``current``.
     """
-    named = _Names(names, patterns=True)
+    named = _Names(names, db, patterns=True)
     with db.read() as connection:
         kind = resource_types.fetch(connection, resource_type)
         sources = versions.current(db, kind, history=True), versions.past(db, kind)
@@ -151,17 +166,18 @@ def revisions(
             revision=merged.c.revision,
             revision_end=merged.c.revision_end,
         )
-        belongs = sa.and_(_metrics.c.resource_id == merged.c.id, *named.conditions(db))
+        owner = _metrics.c.resource_id == merged.c.id
+        named.look(connection, sa.join(merged, _metrics, owner))
         statement = (
             metrics_.SELECT.add_columns(
                 *versions.columns(source, attributes=True),
                 resource_types.VERSION,
                 merged.c.is_first,
             )
-            .select_from(merged.join(_metrics, belongs))
+            .select_from(merged.join(_metrics, sa.and_(owner, named.condition)))
             .order_by(merged.c.revision_start, merged.c.started_at, merged.c.id, merged.c.revision)
         )
-        rows = connection.execute(statement).all()
+        rows = _rows(connection, statement, limit, several=True)
         # The columns of a version end with its revision and its attributes.
         found = _collect(db, connection, rows, named, lambda row: (row[0], row[-4]))
         found = [one for one in found if one.metrics]
@@ -187,39 +203,58 @@ def _check_fields(source: Source, names: Iterable[str]) -> None:
             raise errors.InvalidPagination(f"Sort key supplied is invalid: {name}")
 
 
-class _Names:
-    """Names and patterns of metrics."""
+class _Matcher:
+    """Tells which of some names and patterns a name fits."""
 
     def __init__(self, names: Iterable[str], *, patterns: bool) -> None:
-        self._patterns = [name for name in names if patterns and is_pattern(name)]
-        self._exact = set(names).difference(self._patterns)
+        self.patterns = [name for name in names if patterns and is_pattern(name)]
+        self.exact = set(names).difference(self.patterns)
         self._remembered: dict[str, list[str]] = {}
-
-    def conditions(self, db: Database) -> list[sa.ColumnElement[bool]]:
-        """Match metrics that may fit one of them.
-
-        That a metric is active is not asked: one that has a resource is, and SQLite would look
-        the metrics of a resource up among all active ones.
-        """
-        exact = sorted(name for name in self._exact if storable(name))
-        ways: list[sa.ColumnElement[bool]] = [sa.false()]
-        if len(self._patterns) > _PATTERNS:
-            ways = [_metrics.c.name.is_not(None)]
-        else:
-            if exact:
-                ways.append(many.one_of(db, _metrics.c.name, exact))
-            patterns = [pattern for pattern in self._patterns if storable(pattern)]
-            ways += [query.like(db, _metrics.c.name, _like(pattern)) for pattern in patterns]
-        return [sa.or_(*ways)]
 
     def fitting(self, name: str) -> list[str]:
         """Return those that a name fits."""
         found = self._remembered.get(name)
         if found is None:
-            found = [name] if name in self._exact else []
-            found += [one for one in self._patterns if fnmatch.fnmatchcase(name, one)]
+            found = [name] if name in self.exact else []
+            found += [one for one in self.patterns if fnmatch.fnmatchcase(name, one)]
             self._remembered[name] = found
         return found
+
+
+class _Names(_Matcher):
+    """Names and patterns of metrics in a database.
+
+    Attributes:
+        condition: what is true of metrics whose names fit, and of others if `look` says so.
+
+    That a metric is active is not asked: one that has a resource is, and SQLite would look the
+    metrics of a resource up among all active ones.
+    """
+
+    def __init__(self, names: Iterable[str], db: Database, *, patterns: bool) -> None:
+        super().__init__(names, patterns=patterns)
+        self._db = db
+        told = [pattern for pattern in self.patterns if storable(pattern)]
+        self._all_told = len(told) <= _PATTERNS and not any(map(_is_loose, told))
+        if len(told) > _PATTERNS:
+            self.condition: sa.ColumnElement[bool] = _metrics.c.name.is_not(None)
+            return
+        ways = [query.like(db, _metrics.c.name, _like(pattern)) for pattern in told]
+        self.condition = sa.or_(self._one_of(self.exact), *ways)
+
+    def _one_of(self, names: Iterable[str]) -> sa.ColumnElement[bool]:
+        known = sorted(name for name in names if storable(name))
+        return many.one_of(self._db, _metrics.c.name, known) if known else sa.false()
+
+    def look(
+        self, connection: sa.Connection, source: sa.FromClause, *where: sa.ColumnElement[bool]
+    ) -> None:
+        """Make the condition exact if it is not, by asking for all names that there are."""
+        if self._all_told:
+            return
+        asked = sa.select(_metrics.c.name).distinct().select_from(source)
+        found = connection.scalars(asked.where(*where, self.condition))
+        self.condition = self._one_of(name for name in found if self.fitting(name))
 
 
 def is_pattern(name: str) -> bool:
@@ -229,7 +264,12 @@ def is_pattern(name: str) -> bool:
 
 def matcher(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Return what tells which of the names and patterns a name fits."""
-    return _Names(list(names), patterns=True).fitting
+    return _Matcher(list(names), patterns=True).fitting
+
+
+def _is_loose(pattern: str) -> bool:
+    """Tell whether more names may fit what `_like` makes of a pattern."""
+    return "[" in pattern or pattern.count("*") > _STARS
 
 
 def _like(pattern: str) -> str:
@@ -279,6 +319,28 @@ def _firsts() -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
 
 
 # ------------------------------------------------------------------ rows
+
+
+def _rows(
+    connection: sa.Connection, statement: sa.Select[Any], limit: int | None, *, several: bool
+) -> Sequence[sa.Row[Any]]:
+    """Fetch what is found, up to a limit on metrics.
+
+    Args:
+        several: whether a metric may be in several rows, and rows be without one.
+    """
+    if limit is None:
+        return connection.execute(statement).all()
+    most = _EACH * limit if several else limit
+    rows = connection.execute(statement.limit(most + 1)).all()
+    if len(rows) > most:
+        raise errors.TooManyResources(most) if several else errors.TooManyReferences(most)
+    return rows
+
+
+def _check_limit(found: Iterable[Revision], limit: int | None) -> None:
+    if limit is not None and sum(len(one.metrics) for one in found) > limit:
+        raise errors.TooManyReferences(limit)
 
 
 def _collect(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from gnocchi.engine.aggregates import Answer
+    from gnocchi.engine.aggregates import Answer, Limits
     from gnocchi.indexer.query import Visibility
     from gnocchi.resource_type import ResourceType
     from gnocchi.rest.requests import Request
@@ -209,6 +209,7 @@ class _Evaluation:
             visible=visible,
             groupby=groupby,
             links=self.details,
+            limit=self._limits.references,
         )
         if not found:
             raise self._nothing()
@@ -272,6 +273,7 @@ class _Evaluation:
             start=None if start is None else -(-start // 1000),
             stop=None if stop is None else -(-stop // 1000),
             links=self.details,
+            limit=self._limits.references,
         )
         covered = [(one, *_window(one, start, stop)) for one in found]
         covered = [each for each in covered if not _is_empty(*each[1:])]
@@ -334,6 +336,10 @@ class _Evaluation:
             **self._keywords(),
         )
 
+    @property
+    def _limits(self) -> Limits:
+        return aggregate_requests.limits(self.api)
+
     def _keywords(self) -> dict[str, Any]:
         asked = self.asked
         fill = asked.fill
@@ -345,7 +351,7 @@ class _Evaluation:
             "granularity": asked.granularity,
             "fill": fill,
             "needed_overlap": asked.needed_overlap or 0.0,
-            "limits": aggregate_requests.limits(self.api),
+            "limits": self._limits,
         }
 
     def _shown(self, answer: Answer, references: list[Any]) -> bytes:

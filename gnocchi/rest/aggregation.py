@@ -150,6 +150,7 @@ class OfResources(OfType):
             groupby=groupby,
             without_metrics=bool(groupby),
             patterns=False,
+            limit=aggregate_requests.limits(api).references,
         )
         targets = [
             representation.single(metric, one.resource) for one in found for metric in one.metrics

@@ -74,6 +74,31 @@ def test_many_patterns_are_looked_for_at_once(filled: Database) -> None:
     assert names_of(found) == ["cpu.user"]
 
 
+@pytest.mark.parametrize("pattern", ["a", "?", "[a-c]", "*a*******", "[!b]"])
+def test_metrics_are_counted_that_fit_and_no_others(filled: Database, pattern: str) -> None:
+    """However little of a pattern the database can be told."""
+    for number in range(3):
+        store(filled, number, ("a", *(("bb", "Xb", "dd") if "[" in pattern else ())))
+    assert len(selection.current(filled, "vm", [pattern], limit=3)) == 3
+    with pytest.raises(errors.TooManyReferences, match="More than 2 series"):
+        selection.current(filled, "vm", [pattern], limit=2)
+    assert len(selection.revisions(filled, "vm", [pattern], limit=3)) == 3
+
+
+def test_resources_without_metrics_and_versions_are_counted_too(filled: Database) -> None:
+    """Ten for each metric that may be found."""
+    stored = store(filled, 0, ("a",))
+    for number in range(10):
+        found = selection.current(filled, "vm", ["a"], without_metrics=True, limit=1)
+        assert len(found) == len(selection.revisions(filled, "vm", ["a"], limit=1)) == number + 1
+        store(filled, 1 + number, ())
+        resources.update(filled, "vm", stored.id, {"host": f"new-{number}"}, now=2000 + number)
+    with pytest.raises(errors.TooManyResources, match="More than 10 resources or versions"):
+        selection.current(filled, "vm", ["a"], without_metrics=True, limit=1)
+    with pytest.raises(errors.TooManyResources, match="More than 10 resources or versions"):
+        selection.revisions(filled, "vm", ["a"], limit=1)
+
+
 def test_resources_come_in_order_with_all_that_listings_show(filled: Database) -> None:
     """Whatever their number, without those that have none of the metrics unless asked for."""
     stored = [store(filled, i, ("a", "b") if i % 3 else ("c",)) for i in range(12)]
