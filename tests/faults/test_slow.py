@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tests.acceptance import processes
 from tests.acceptance.ledger import Watcher, Writer, at_work, balance, create_metrics
 from tests.conftest import create_database, drop_database
-from tests.faults.test_system import processing_goes_on
+from tests.faults.system import processing_goes_on
 from tests.hosts.network import Forwarder
 from tests.servers import reserve_port
 

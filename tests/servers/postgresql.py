@@ -25,20 +25,25 @@ def postgresql_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def postgresql(*, durable: bool = False, tls: bool = False) -> Iterator[Restartable]:
+def postgresql(
+    *, durable: bool = False, tls: bool = False, parent: pathlib.Path | None = None
+) -> Iterator[Restartable]:
     """Run PostgreSQL; without ``durable`` it never waits for the disk.
 
     Args:
+        parent: where to make its directory. The files of its log are small in there, so that it
+            notices soon when there is no space.
         tls: who comes over TCP has to use TLS and a password; the authority of the certificate is
             ``certificates/ca.crt`` in the directory of the server.
     """
     found = postgresql_programs()
-    with sandbox("postgresql", "postgres") as box:
+    with sandbox("postgresql", "postgres", parent) as box:
         data, port = box.directory / "data", reserve_port()
         box.run(
             found["initdb"], "--pgdata", data, "--username", "gnocchi", "--auth", "trust",
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync",
             *(_password(box) if tls else ()),
+            *(["--wal-segsize", "1"] if parent is not None else ()),
         )  # fmt: skip
         settings = {
             "listen_addresses": "127.0.0.1",
