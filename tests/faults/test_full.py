@@ -62,11 +62,20 @@ VICTIMS = {
     "sqlite+file": ("file",),
     "postgresql+ceph": ("ceph",),
     "mariadb+swift": ("mariadb", "swift"),
-    "postgresql+s3": ("s3",),
+    "postgresql+s3": ("s3", "postgresql"),
     "postgresql+redis": ("postgresql", "redis"),
 }
-#: In MiB, of their disks: a little more than they need.
-SIZES = {"file": 64, "mariadb": 384, "postgresql": 192, "redis": 64, "swift": 64}
+#: Where PostgreSQL has space for its tables, and none for its write-ahead log: then it ends.
+LOG_ALONE = "postgresql+s3"
+#: In MiB, of their disks: more than they take, so that nothing is full before its time.
+SIZES = {
+    "file": 128,
+    "log": 128,
+    "mariadb": 384,
+    "postgresql": 384,
+    "redis": 256,
+    "swift": 256,
+}
 
 
 # ------------------------------------------------------------------ what runs full
@@ -126,6 +135,16 @@ def _postgresql() -> Iterator[Room]:
     with (
         small_disk("postgresql") as disk,
         servers.postgresql(durable=True, parent=disk.directory) as server,
+    ):
+        yield _on(disk, server, server.ready, INDEXER_S)
+
+
+@contextlib.contextmanager
+def _postgresql_log() -> Iterator[Room]:
+    require(servers.postgresql_programs(), servers.POSTGRESQL)
+    with (
+        small_disk("log") as disk,
+        servers.postgresql(durable=True, log_parent=disk.directory) as server,
     ):
         yield _on(disk, server, server.ready, INDEXER_S)
 
@@ -265,8 +284,9 @@ def rooms(combination: str) -> Iterator[dict[str, Room]]:
     if names := processes.missing():
         do_without(f"not installed: {', '.join(names)} (pip install -e .)")
     with contextlib.ExitStack() as stack:
+        rooms = _ROOMS | ({"postgresql": _postgresql_log} if combination == LOG_ALONE else {})
         kinds = dict.fromkeys(Combination.parse(combination))
-        yield {kind: stack.enter_context(_ROOMS[kind]()) for kind in kinds if kind in _ROOMS}
+        yield {kind: stack.enter_context(rooms[kind]()) for kind in kinds if kind in rooms}
 
 
 @pytest.fixture
@@ -291,8 +311,8 @@ def test_full_server_refuses_and_the_books_are_right(
     api, metricd = site.api(), site.metricd()
     outages = []
     with contextlib.closing(site.client()) as client:
-        api.start_until_served()
         metricd.start()
+        api.start_until_served()
         metrics = create_metrics(client)
         kinds = (Writer, Writer, Bulk)
         writers = [

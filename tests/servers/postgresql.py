@@ -26,13 +26,17 @@ def postgresql_programs() -> dict[str, str]:
 
 @contextlib.contextmanager
 def postgresql(
-    *, durable: bool = False, tls: bool = False, parent: pathlib.Path | None = None
+    *,
+    durable: bool = False,
+    tls: bool = False,
+    parent: pathlib.Path | None = None,
+    log_parent: pathlib.Path | None = None,
 ) -> Iterator[Restartable]:
     """Run PostgreSQL; without ``durable`` it never waits for the disk.
 
     Args:
-        parent: where to make its directory. The files of its log are small in there, so that it
-            notices soon when there is no space.
+        parent: where to make its directory.
+        log_parent: where to make one for its write-ahead log alone, in files of 1 MiB.
         tls: who comes over TCP has to use TLS and a password; the authority of the certificate is
             ``certificates/ca.crt`` in the directory of the server.
     """
@@ -43,7 +47,7 @@ def postgresql(
             found["initdb"], "--pgdata", data, "--username", "gnocchi", "--auth", "trust",
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync",
             *(_password(box) if tls else ()),
-            *(["--wal-segsize", "1"] if parent is not None else ()),
+            *(_log(box, log_parent) if log_parent is not None else ()),
         )  # fmt: skip
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -70,6 +74,15 @@ def postgresql(
         )
         server.start()
         yield server
+
+
+def _log(box: Sandbox, parent: pathlib.Path) -> list[str]:
+    """Arguments of initdb that put the write-ahead log there."""
+    place = parent / "log"
+    place.mkdir()
+    if box.owner is not None:
+        os.chown(place, box.owner.pw_uid, box.owner.pw_gid)
+    return ["--waldir", str(place), "--wal-segsize", "1"]
 
 
 def _password(box: Sandbox) -> list[str]:
