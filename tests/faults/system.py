@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tests.acceptance.client import Client
-    from tests.acceptance.ledger import Failure
+    from tests.acceptance.ledger import Failure, Watcher, Writer
     from tests.acceptance.processes import Command
 
 TIMEOUT_S = 2  # of the commands, for an answer of a server
@@ -224,6 +224,18 @@ def processing_goes_on(client: Client, metricd: Command) -> None:
                 return
         assert time.monotonic() < end, f"nothing is processed any more: {metricd.said()}"
         time.sleep(0.05)
+
+
+def work_is_under_way(
+    client: Client, metricd: Command, writers: list[Writer], reader: Watcher
+) -> None:
+    """Wait until so much was written, processed and read that the books are worth a look."""
+    end = time.monotonic() + RECOVERED_S
+    while sum(writer.answers["202"] for writer in writers) < 100 or reader.reads <= 10:
+        assert not [thread.error for thread in (*writers, reader) if thread.error is not None]
+        assert time.monotonic() < end, metricd.said()
+        time.sleep(0.05)
+    processing_goes_on(client, metricd)
 
 
 def check_told(failure: Failure, longest_s: float) -> None:

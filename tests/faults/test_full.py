@@ -44,6 +44,7 @@ from tests.faults.system import (
     processing_goes_on,
     report,
     require_swift,
+    work_is_under_way,
 )
 
 if TYPE_CHECKING:
@@ -323,11 +324,11 @@ def test_full_server_refuses_and_the_books_are_right(
         registrar = Registrar(site.client(), 0)
         told: list[Writer | Registrar] = [*writers, registrar]
         with at_work([*told, watcher]):
+            work_is_under_way(client, metricd, writers, watcher)
             for victim in VICTIMS[combination]:
-                processing_goes_on(client, metricd)
                 outages.append(Outage(f"{victim} full"))
                 run_full(rooms[victim], outages[-1], told)
-            processing_goes_on(client, metricd)
+                processing_goes_on(client, metricd)
         found = balance(client, metricd, writers)
         registrar.check(client)
 

@@ -140,8 +140,8 @@ def test_slow_servers_delay_and_lose_nothing(
         site = stack.enter_context(processes.installation({**options, **OPTIONS}))
         client = stack.enter_context(contextlib.closing(site.client()))
         api, metricd = commands(combination, site)
-        api.start_until_served()
         metricd.start()
+        api.start_until_served()
         metrics = create_metrics(client)
         writers = [Writer(site.client(), own, number) for number, own in enumerate(metrics)]
         watcher = Watcher(site.client(), [m for own in metrics for m in own], 0)
