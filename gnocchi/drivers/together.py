@@ -4,6 +4,10 @@ A durable write costs syncs or round trips, hardly any of which depend on how mu
 the first caller writes at once; those that come meanwhile queue up, and one of them writes for
 all.
 
+A store that gives no answer fails a write after its time-out, and those who have queued up would
+wait as long again to learn the same. So they are told with the one who wrote: nobody waits for two
+time-outs in a row.
+
 Invariants: `Together.add` returns only after a write of its points has succeeded; points are
 written in the order in which they were added, by one write at a time; every caller gets an
 exception of its own.
@@ -12,6 +16,7 @@ exception of its own.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from gnocchi import errors, forks
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LIMIT = 1 << 20  # points that several callers may put into one write
+#: A write that failed sooner was refused, which need not happen to the next one.
+HOPELESS_S = 1.0
 
 
 class _Waiter:
@@ -56,7 +63,8 @@ class Together:
         """Store points; alone or with those of others.
 
         Raises:
-            Exception: what ``write`` raised, or Unavailable when another caller met it.
+            Exception: what ``write`` raised, or Unavailable when another caller met it. In the
+                latter case it may be that nothing was tried for these points.
         """
         mine = _Waiter(points)
         with self._changed:
@@ -91,6 +99,7 @@ class Together:
 
     def _write_for(self, turn: Sequence[_Waiter], mine: _Waiter) -> None:
         failure: BaseException | None = None
+        began = time.monotonic()
         try:
             self._write(Points.concatenate([waiter.points for waiter in turn]))
         except BaseException as e:
@@ -98,8 +107,13 @@ class Together:
             if not isinstance(e, Exception):  # this thread is told to end, the others are not
                 raise
         finally:
+            took_s = time.monotonic() - began
             with self._changed:
-                for waiter in turn:
+                told = list(turn)
+                if isinstance(failure, errors.Unavailable) and took_s > HOPELESS_S:
+                    told += self._queue
+                    self._queue = []
+                for waiter in told:
                     waiter.done = True
                     waiter.error = _error_for(waiter is mine, failure)
                 self._writing = False

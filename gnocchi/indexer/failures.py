@@ -38,6 +38,7 @@ _POSTGRESQL = {
     "08": Failure.UNAVAILABLE,
     "28": Failure.UNAVAILABLE,  # refused to log in
     "3D": Failure.UNAVAILABLE,  # no such database
+    "42501": Failure.UNAVAILABLE,  # permission denied
     "53": Failure.UNAVAILABLE,  # disk full, too many connections
     "57": Failure.UNAVAILABLE,  # shutting down
     "58": Failure.UNAVAILABLE,
@@ -59,6 +60,10 @@ _MYSQL = {
     1712: Failure.DAMAGED,
     1034: Failure.DAMAGED,
 }
+
+# Below are the numbers of failed operations on files (disk full, no permission, too many open),
+# which PyMySQL does not tell from defects of its own.
+_MYSQL_FIRST = 1000
 
 # https://www.sqlite.org/rescode.html: the extended code, or its low byte.
 _SQLITE = {
@@ -98,7 +103,7 @@ def _known(original: BaseException) -> Failure | None:
         return _SQLITE.get(sqlite_code) or _SQLITE.get(sqlite_code & 0xFF)
     number = original.args[0] if original.args else None
     if isinstance(number, int):  # PyMySQL
-        return _MYSQL.get(number)
+        return Failure.UNAVAILABLE if number < _MYSQL_FIRST else _MYSQL.get(number)
     sqlstate = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     if sqlstate is not None:
         return _POSTGRESQL.get(sqlstate) or _POSTGRESQL.get(sqlstate[:2])

@@ -126,7 +126,15 @@ class Failure:
 
 
 class Writer(Stopping):
-    """Posts new, late and corrected points of its own metrics."""
+    """Posts new, late and corrected points of its own metrics.
+
+    Attributes:
+        together: points of a metric in a request.
+        between_s: how long it waits after one that was accepted.
+    """
+
+    together = TOGETHER
+    between_s = BETWEEN_REQUESTS_S
 
     def __init__(self, client: Client, metrics: list[str], seed: int) -> None:
         super().__init__(client, seed)
@@ -150,21 +158,21 @@ class Writer(Stopping):
                 return  # it stays unknown whether these points have been stored
         for ledger, second, value in batch:
             ledger.acknowledged(second, value)
-        self.stopping.wait(BETWEEN_REQUESTS_S)
+        self.stopping.wait(self.between_s)
 
     def _next(self) -> list[tuple[Ledger, int, int]]:
         """The points of a request; each is in it once."""
         chosen = []
-        seconds = range(self._second, self._second + TOGETHER)
-        self._second += TOGETHER
+        seconds = range(self._second, self._second + self.together)
+        self._second += self.together
         for ledger in self.ledgers:
             for second in seconds:
                 if self.random.random() < 0.05:
-                    due = second + self.random.randrange(TOGETHER, LATEST)
+                    due = second + self.random.randrange(self.together, LATEST)
                     self._late.append((due, ledger, second))
                 else:
                     chosen.append((ledger, second))
-            corrected = self.random.choice(seconds) - TOGETHER * self.random.randrange(1, 30)
+            corrected = self.random.choice(seconds) - self.together * self.random.randrange(1, 30)
             before = ledger.points.get(corrected)
             if before is not None and before.acknowledged and self.random.random() < 0.3:
                 chosen.append((ledger, corrected))

@@ -158,6 +158,30 @@ def test_after_a_failed_write_the_next_caller_is_written(device: Device, callers
     assert device.written == [[0.0], [1.0, 2.0, 3.0]]
 
 
+def test_store_that_gave_no_answer_is_not_waited_for_again(
+    device: Device, callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients were told after two time-outs instead of one."""
+    monkeypatch.setattr(together, "HOPELESS_S", 0.0)
+    device.failures[0] = errors.Unavailable("no answer in time")
+    device.go_on.release()
+    callers.join()
+    assert [str(callers.results[n]) for n in (0.0, 1.0, 2.0, 3.0)] == ["no answer in time"] * 4
+    assert device.written == [[0.0]]
+    device.go_on.release()
+    callers.add(4.0, lambda: 4.0 in callers.results)
+    assert callers.results[4.0] is None
+
+
+def test_slow_write_that_succeeds_fails_nobody(
+    device: Device, callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "HOPELESS_S", 0.0)
+    device.go_on.release(2)
+    callers.join()
+    assert callers.results == dict.fromkeys([0.0, 1.0, 2.0, 3.0])
+
+
 def test_mistake_met_by_one_caller_is_unavailability_to_the_others(
     device: Device, callers: Callers
 ) -> None:

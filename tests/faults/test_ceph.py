@@ -130,11 +130,8 @@ def test_discarding_goes_on_when_the_cluster_is_full(
     storage, incoming = ceph.CephStorage(place.conf), place.open()
     incoming.add(in_sacks(SACKS, [1, 2], *([1.0] * 1000)))
     storage.put("there", b"x")
-    ratios = {"nearfull": "0.85", "backfillfull": "0.90", "full": "0.95"}
     try:
-        for name in ratios:
-            server.administrate("osd", f"set-{name}-ratio", "0.000001")
-        until(lambda: "full" in server.administrate("osd", "dump")["pools"][0]["flags_names"])
+        server.fill()
         assert "no space left" in fails(lambda: storage.put("new", b"x"))
         assert "no space left" in fails(lambda: incoming.add(in_sacks(SACKS, [1], *([2.0] * 1000))))
         incoming.discard(take_all(incoming, [1]))
@@ -143,18 +140,8 @@ def test_discarding_goes_on_when_the_cluster_is_full(
         storage.delete(["there"])
         assert place.objects() == []
     finally:
-        for name, ratio in reversed(ratios.items()):
-            server.administrate("osd", f"set-{name}-ratio", ratio)
-        until(lambda: "full" not in server.administrate("osd", "dump")["pools"][0]["flags_names"])
+        server.free()
     storage.put("new", b"x")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + 30.0
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 # ------------------------------------------------------------ wrong configuration

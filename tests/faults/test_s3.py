@@ -162,12 +162,7 @@ def test_server_stands_still(server: CephServer) -> None:
 
 def test_quota_is_used_up(server: CephServer) -> None:
     stores = Stores(server.s3_url)
-    quota = [
-        programs("radosgw-admin")["radosgw-admin"],
-        "-c", server.configuration, "-n", "client.rgw.a", "quota",
-    ]  # fmt: skip
-    server.box.run(*quota, "set", "--quota-scope=bucket", "--uid=gnocchi", "--max-objects=4")
-    server.box.run(*quota, "enable", "--quota-scope=bucket", "--uid=gnocchi")
+    server.limit_objects(4)
     try:
         refused = ""
         for number in range(100):
@@ -181,5 +176,5 @@ def test_quota_is_used_up(server: CephServer) -> None:
         assert added == list(map(float, range(len(added))))
         assert stores.storage.read("there", 0, 9) == b"there"
     finally:
-        server.box.run(*quota, "disable", "--quota-scope=bucket", "--uid=gnocchi")
+        server.limit_objects(None)
     stores.all_work()

@@ -10,6 +10,7 @@ Needs to be root, and Debian's ``iproute2``.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import random
 import selectors
@@ -128,12 +129,14 @@ class Forwarder:
         port: where to connect to.
         listen: port to listen on; the same by default.
 
-    ``delay_s`` passes before anything is carried on, one piece after the other; it may be changed.
+    ``delay_s`` passes before a piece is carried on, and before more is read of where it came from;
+    it may be changed. ``delayed`` counts these pieces.
     """
 
     def __init__(self, address: str, port: int, *, listen: int | None = None) -> None:
         self._port = port
         self.delay_s = 0.0
+        self.delayed = 0
         self._listener = socket.create_server((address, listen or port), backlog=128)
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -142,6 +145,8 @@ class Forwarder:
         self._selector.register(wakes, selectors.EVENT_READ)
         self._wakes = wakes
         self._stopping = False
+        # when it is due, in order of arrival, from where, what
+        self._waiting: list[tuple[float, int, socket.socket, bytes]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -154,13 +159,18 @@ class Forwarder:
     def _run(self) -> None:
         others: dict[socket.socket, socket.socket] = {}
         while not self._stopping:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._until_due_s()):
                 ready = key.fileobj
                 assert isinstance(ready, socket.socket)
                 if ready is self._listener:
                     self._accept(others)
                 elif ready in others:
-                    self._carry(ready, others)
+                    self._receive(ready, others)
+            while self._until_due_s() == 0.0:
+                _, _, ready, data = heapq.heappop(self._waiting)
+                if ready in others:
+                    self._selector.register(ready, selectors.EVENT_READ)
+                    self._carry(ready, data, others)
         for connection in others:
             connection.close()
         for rest in (self._listener, self._wakes):
@@ -182,18 +192,37 @@ class Forwarder:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(connection, selectors.EVENT_READ)
 
-    def _carry(self, ready: socket.socket, others: dict[socket.socket, socket.socket]) -> None:
-        other = others[ready]
+    def _until_due_s(self) -> float | None:
+        """How long until something that waits is to be carried on; None if there is nothing."""
+        if not self._waiting:
+            return None
+        return max(0.0, self._waiting[0][0] - time.monotonic())
+
+    def _receive(self, ready: socket.socket, others: dict[socket.socket, socket.socket]) -> None:
         try:
             data = ready.recv(BUFFER)
-            time.sleep(self.delay_s)
-            if data:
-                other.sendall(data)
-                return
         except OSError:
             data = b""
+        if self.delay_s:
+            self._selector.unregister(ready)
+            due = time.monotonic() + self.delay_s
+            heapq.heappush(self._waiting, (due, self.delayed, ready, data))
+            self.delayed += 1
+        else:
+            self._carry(ready, data, others)
+
+    def _carry(
+        self, ready: socket.socket, data: bytes, others: dict[socket.socket, socket.socket]
+    ) -> None:
+        """Carry data on, or the end of a connection."""
+        other = others[ready]
+        if data:
+            with contextlib.suppress(OSError):
+                other.sendall(data)
+                return
         for connection in (ready, other):
-            self._selector.unregister(connection)
+            with contextlib.suppress(KeyError):  # something from it waits
+                self._selector.unregister(connection)
             del others[connection]
             connection.close()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 
 import psycopg2
+import psycopg2.errors
 import pymysql
 import pytest
 import sqlalchemy as sa
@@ -60,6 +62,79 @@ class PostgresqlError(psycopg2.Error):
 )
 def test_operational_errors(original: Exception, failure: Failure) -> None:
     assert classify(wrapped(original)) is failure
+
+
+def of_postgresql(code: str) -> sa.exc.DBAPIError:
+    """An error as psycopg2 makes it of this code."""
+    error = psycopg2.errors.lookup(code)("said")
+    error.__setstate__({"pgcode": code})
+    return by_class(error, psycopg2.Error)
+
+
+def of_mysql(number: int) -> sa.exc.DBAPIError:
+    """An error as PyMySQL makes it of a packet with this number."""
+    with pytest.raises(pymysql.Error) as caught:
+        pymysql.err.raise_mysql_exception(b"\xff" + struct.pack("<H", number) + b"#HY000said")
+    return by_class(caught.value, pymysql.Error)
+
+
+def by_class(original: Exception, root: type[Exception]) -> sa.exc.DBAPIError:
+    """Wrap an error as SQLAlchemy does, which goes by its class."""
+    error = sa.exc.DBAPIError.instance("SELECT secret", {}, original, root)
+    assert isinstance(error, sa.exc.DBAPIError)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(
+            of_postgresql,
+            (
+                "53100",  # disk full
+                "53200",  # out of memory
+                "53300",  # too many connections
+                "53400",  # a limit of its configuration
+                "25006",  # read-only
+                "28P01",  # wrong password
+                "28000",  # refused by pg_hba.conf
+                "42501",  # permission denied
+                "57P01",  # shut down by its operator
+                "57P03",  # starting, or recovering
+                "58030",  # input/output error
+            ),
+        ),
+        *map(
+            of_mysql,
+            (
+                3,  # error writing a file, such as a full disk
+                20,  # disk full, waiting for somebody to free space
+                28,  # no space left on device
+                1021,  # disk full
+                1030,  # an error of the storage engine, such as 28
+                1114,  # the table is full
+                1037,  # out of memory
+                1040,  # too many connections
+                1203,  # too many connections of this user
+                1044,  # the database may not be used
+                1045,  # wrong password
+                1142,  # permission denied
+                1053,  # shutting down
+                1205,  # lock wait time-out
+                1290,  # --read-only
+                1792,  # read-only transaction
+                1836,  # read-only
+            ),
+        ),
+    ],
+    ids=lambda error: f"{type(error.orig).__name__}-{getattr(error.orig, 'pgcode', error.orig)}",
+)
+def test_server_that_cannot_at_the_moment_is_unavailable(error: sa.exc.DBAPIError) -> None:
+    """Full, read-only, overloaded or refusing: the client is told to try again, and why."""
+    shown = translate(error)
+    assert isinstance(shown, errors.Unavailable)
+    assert "said" in str(shown)
+    assert "SELECT" not in str(shown)
 
 
 def test_text_shown_is_that_of_the_driver_alone() -> None:

@@ -22,6 +22,7 @@ from tests.servers.ceph import (
     ceph,
     ceph_programs,
 )
+from tests.servers.disk import Disk, disk
 from tests.servers.keystone import ADMIN_PASSWORD, keystone, keystone_programs
 from tests.servers.mariadb import MARIADB, mariadb, mariadb_programs
 from tests.servers.postgresql import POSTGRESQL, postgresql, postgresql_programs
@@ -73,6 +74,7 @@ __all__ = [
     "SWIFT_REGION",
     "SWIFT_USER",
     "CephServer",
+    "Disk",
     "RedisServer",
     "Restartable",
     "Sandbox",
@@ -81,6 +83,7 @@ __all__ = [
     "SwiftServer",
     "ceph",
     "ceph_programs",
+    "disk",
     "environment",
     "keystone",
     "keystone_programs",

@@ -262,17 +262,21 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def sandbox(name: str, account: str | None) -> Iterator[Sandbox]:
+def sandbox(
+    name: str, account: str | None, parent: pathlib.Path | None = None
+) -> Iterator[Sandbox]:
     """Make a directory that ``account`` owns; stop everything and remove it at the end.
 
-    ``None`` stands for the user who runs the tests.
+    Args:
+        account: ``None`` stands for the user who runs the tests.
+        parent: where to make it; by default where temporary ones are made.
 
     The directory is made here because pytest's own ones cannot be reached by other accounts, and
     because paths of Unix sockets must stay short. An ordinary user cannot change accounts and
     does not need to.
     """
     owner = pwd.getpwnam(account) if account is not None and os.geteuid() == 0 else None
-    directory = pathlib.Path(tempfile.mkdtemp(prefix=f"gnocchi-{name}-"))
+    directory = pathlib.Path(tempfile.mkdtemp(prefix=f"gnocchi-{name}-", dir=parent))
     box = Sandbox(directory, owner)
     try:
         if owner is not None:

@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ CEPH_POOL = "gnocchi"
 CEPH_USER = "gnocchi"
 S3_KEYS = ("access", "secret")
 COMMAND_TIMEOUT_S = 60
+#: By default: from which share of the disks on something is not done any more.
+FULL_RATIOS = {"nearfull": "0.85", "backfillfull": "0.90", "full": "0.95"}
 
 # The two lines on paxos let the monitor decide at once instead of collecting for a second. Without
 # cluster_addr the OSD would listen on all interfaces.
@@ -132,6 +135,38 @@ class CephServer(Server):
     def start_osd(self) -> None:
         """Start the OSD again; with bluestore it has what it had."""
         self.osd = _start_osd(self.box)
+
+    def fill(self) -> None:
+        """Let the cluster take itself for full."""
+        for name in FULL_RATIOS:
+            self.administrate("osd", f"set-{name}-ratio", "0.000001")
+        self._wait_until_full(True)
+
+    def free(self) -> None:
+        """Let it find space again."""
+        for name, ratio in reversed(FULL_RATIOS.items()):
+            self.administrate("osd", f"set-{name}-ratio", ratio)
+        self._wait_until_full(False)
+
+    def _wait_until_full(self, full: bool) -> None:
+        end = time.monotonic() + COMMAND_TIMEOUT_S
+        while ("full" in self.administrate("osd", "dump")["pools"][0]["flags_names"]) is not full:
+            if time.monotonic() > end:
+                raise ServerError(f"the cluster does not {'fill' if full else 'empty'}")
+            time.sleep(0.1)
+
+    def limit_objects(self, limit: int | None) -> None:
+        """Refuse further objects in buckets of the gateway's user that have so many; or none."""
+        quota = [
+            programs("radosgw-admin")["radosgw-admin"],
+            "-c", self.configuration, "-n", "client.rgw.a", "quota",
+        ]  # fmt: skip
+        whose = ("--quota-scope=bucket", "--uid=gnocchi")
+        if limit is None:
+            self.box.run(*quota, "disable", *whose)
+        else:
+            self.box.run(*quota, "set", *whose, f"--max-objects={limit}")
+            self.box.run(*quota, "enable", *whose)
 
     def pause(self) -> None:
         """Let monitor and OSD stand still."""

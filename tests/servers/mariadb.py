@@ -10,6 +10,7 @@ from tests.servers.base import Restartable, programs, reserve_port, sandbox
 from tests.servers.redis import make_certificates
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Iterator
 
 MARIADB = ("mariadbd", "mariadb-install-db", "mariadb")
@@ -21,15 +22,18 @@ def mariadb_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def mariadb(*, durable: bool = False, tls: bool = False) -> Iterator[Restartable]:
+def mariadb(
+    *, durable: bool = False, tls: bool = False, parent: pathlib.Path | None = None
+) -> Iterator[Restartable]:
     """Run MariaDB; without ``durable`` it never waits for the disk.
 
     Args:
+        parent: where to make its directory.
         tls: who comes over TCP has to use TLS; the authority of the certificate is
             ``certificates/ca.crt`` in the directory of the server.
     """
     found = mariadb_programs()
-    with sandbox("mariadb", "mysql") as box:
+    with sandbox("mariadb", "mysql", parent) as box:
         data, port, unix_socket = box.directory / "data", reserve_port(), box.directory / "socket"
         # First of all, or the configuration of the machine is mixed in.
         # A server removes what it takes for its own temporary tables when it starts; in a shared

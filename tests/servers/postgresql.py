@@ -25,20 +25,29 @@ def postgresql_programs() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def postgresql(*, durable: bool = False, tls: bool = False) -> Iterator[Restartable]:
+def postgresql(
+    *,
+    durable: bool = False,
+    tls: bool = False,
+    parent: pathlib.Path | None = None,
+    log_parent: pathlib.Path | None = None,
+) -> Iterator[Restartable]:
     """Run PostgreSQL; without ``durable`` it never waits for the disk.
 
     Args:
+        parent: where to make its directory.
+        log_parent: where to make one for its write-ahead log alone, in files of 1 MiB.
         tls: who comes over TCP has to use TLS and a password; the authority of the certificate is
             ``certificates/ca.crt`` in the directory of the server.
     """
     found = postgresql_programs()
-    with sandbox("postgresql", "postgres") as box:
+    with sandbox("postgresql", "postgres", parent) as box:
         data, port = box.directory / "data", reserve_port()
         box.run(
             found["initdb"], "--pgdata", data, "--username", "gnocchi", "--auth", "trust",
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync",
             *(_password(box) if tls else ()),
+            *(_log(box, log_parent) if log_parent is not None else ()),
         )  # fmt: skip
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -65,6 +74,15 @@ def postgresql(*, durable: bool = False, tls: bool = False) -> Iterator[Restarta
         )
         server.start()
         yield server
+
+
+def _log(box: Sandbox, parent: pathlib.Path) -> list[str]:
+    """Arguments of initdb that put the write-ahead log there."""
+    place = parent / "log"
+    place.mkdir()
+    if box.owner is not None:
+        os.chown(place, box.owner.pw_uid, box.owner.pw_gid)
+    return ["--waldir", str(place), "--wal-segsize", "1"]
 
 
 def _password(box: Sandbox) -> list[str]:

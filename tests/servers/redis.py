@@ -101,6 +101,7 @@ def redis(
     tls: bool = False,
     durable: bool = False,
     port: int | None = None,
+    parent: pathlib.Path | None = None,
 ) -> Iterator[RedisServer]:
     """Run a Redis.
 
@@ -110,9 +111,10 @@ def redis(
         tls: nothing but TLS is served.
         durable: keep everything in a file, as a deployment would; without, nothing is kept.
         port: to use.
+        parent: where to make its directory.
     """
     found = redis_programs()
-    with sandbox("redis", None) as box:
+    with sandbox("redis", None, parent) as box:
         port = port or reserve_port()
         certificates = None
         command = [

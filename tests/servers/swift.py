@@ -75,6 +75,7 @@ account_autocreate = true
 node_timeout = 3
 conn_timeout = 0.5
 error_suppression_limit = 1000000
+error_suppression_interval = 1
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:{memcached}
@@ -221,7 +222,11 @@ def _is_healthy(port: int, *, tls: bool) -> bool:
 
 @contextlib.contextmanager
 def swift(
-    *, keystone: Server | None = None, bulk: bool = True, tls: bool = False
+    *,
+    keystone: Server | None = None,
+    bulk: bool = True,
+    tls: bool = False,
+    parent: pathlib.Path | None = None,
 ) -> Iterator[SwiftServer]:
     """Run Swift.
 
@@ -230,9 +235,10 @@ def swift(
             Without, there are the users named above.
         bulk: offer to remove several objects with one request.
         tls: the proxy serves nothing but TLS.
+        parent: where to make the directory of its disk.
     """
     found = swift_programs()
-    with memcached() as cache, _disk() as data, sandbox("swift", None) as box:
+    with memcached() as cache, _disk(parent) as data, sandbox("swift", None) as box:
         ports = {name: reserve_port() for name in (*SERVERS, "proxy")}
         _configure(box, data, ports, cache.port, keystone, bulk=bulk, tls=tls)
         rings = [f"{name}={ports[name.partition('-')[0]]}" for name in (*SERVERS, "object-1")]
@@ -250,14 +256,16 @@ def swift(
 
 
 @contextlib.contextmanager
-def _disk() -> Iterator[pathlib.Path]:
+def _disk(parent: pathlib.Path | None) -> Iterator[pathlib.Path]:
     """A directory for objects: in memory, where Swift is three times as fast, if it can be there.
 
     It needs extended attributes, which file systems in memory have in recent kernels.
     """
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="gnocchi-swift-disk-"))
-        if os.path.isdir("/dev/shm"):
+        place = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="gnocchi-swift-disk-", dir=parent)
+        )
+        if parent is None and os.path.isdir("/dev/shm"):
             memory = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="gnocchi-swift-disk-", dir="/dev/shm")
             )
