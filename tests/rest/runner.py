@@ -7,14 +7,14 @@ scenario being played in each; ``[basic]`` unless given).
 
 A user is a name. In mode ``keystone`` the user ``alice`` is a member of the project
 ``alice-project``, ``admin`` has the role ``admin``, and ``user:project:role,role`` names anybody
-else. ``$creator_alice`` stands for the creator that alice is in the mode, and ``$project_alice`` for her
-project, which is empty in other modes.
+else. ``$creator_alice`` stands for the creator that alice is in the mode, and ``$project_alice``
+for her project, which is empty in other modes.
 
 A step sends ``request`` (method and address) with ``as``, ``accept`` (``application/json`` unless
 given, null for none), ``send`` (headers), ``environ``, ``mounted`` (a prefix), and a body:
 ``json_body``, ``raw_body`` (``repeat`` times), ``hex_body`` or ``nested`` (so many lists in one
-another), with ``content_type``. ``at`` is the time, in UTC, from which on versions of resources that
-the request makes are valid. It expects ``status`` and any of
+another), with ``content_type``. ``at`` is the time, in UTC, from which on versions of resources
+that the request makes are valid. It expects ``status`` and any of
 
 ====================  =========================================================================
 ``headers``           exact values
