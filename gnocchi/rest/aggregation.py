@@ -76,7 +76,7 @@ class ByIds(Node):
     def _aggregated(self, request: Request, wanted: _Wanted, ids: list[UUID]) -> Response:
         found = metrics.get_many(self.api.services.db, ids)
         known = {metric.id for metric in found}
-        for one in ids:
+        for one in sorted(ids):
             if one not in known:
                 raise errors.NoSuchMetric(one)
         targets = representation.with_resources(self.api, found)

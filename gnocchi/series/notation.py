@@ -51,6 +51,7 @@ MAX_OPERATIONS = 1000
 
 _TOKEN = re.compile(r"[()]|[^() \t\r\n]+")
 _NAME = 100  # characters of an operation's name that are quoted in an error
+_DIGITS = 400  # of a whole number that is read exactly; as a float it would be infinite
 
 
 def _with_rates(methods: Iterable[str]) -> frozenset[str]:
@@ -245,8 +246,14 @@ class _Reader:
         return value
 
     def _window(self, value: object) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-            value = int(value)
+        if isinstance(value, str):
+            # A text has nothing but texts: 3.0 and 3e0 are the numbers there that they are in a
+            # list.
+            digits = value.isascii() and value.isdigit() and len(value) < _DIGITS
+            try:
+                value = int(value) if digits else parse_number(value)
+            except ValueError:
+                self._refuse()
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnocchi.series import across, rolling
-from gnocchi.series.expression import evaluate, parse
+from gnocchi.series.expression import InvalidOperations, evaluate, parse
+from gnocchi.series.operations import CELLWISE
 from gnocchi.series.table import Table
 
 if TYPE_CHECKING:
@@ -291,18 +292,29 @@ def test_clipping_equals_numpy(table: Table, low: float, high: float) -> None:
     np.testing.assert_array_equal(from_below, np.clip(table.values, low, None))
 
 
-@pytest.mark.parametrize(
-    ("name", "operation"),
-    [
-        ("abs", np.abs),
-        ("neg", np.negative),
-        ("cos", np.cos),
-        ("sin", np.sin),
-        ("tan", np.tan),
-        ("floor", np.floor),
-        ("ceil", np.ceil),
-    ],
-)
+@settings(deadline=None)
+@given(table=tables().filter(lambda table: len(table.values) > 2))
+def test_clipping_between_series_equals_numpy_on_each_timestamp(table: Table) -> None:
+    expression = parse("(clip (metric a m) (metric b m) (metric c m))", max_depth=20)
+    select = {("a", "m"): [0], ("b", "m"): [1], ("c", "m"): [2]}
+    result = evaluate(expression, table, select)
+    assert result.aggregated
+    values, low, high = table.values[:3]
+    np.testing.assert_array_equal(result.table.values, np.clip(values, low, high)[None])
+
+
+UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "abs": np.abs,
+    "neg": np.negative,
+    "cos": np.cos,
+    "sin": np.sin,
+    "tan": np.tan,
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+@pytest.mark.parametrize(("name", "operation"), UNARY.items())
 @settings(deadline=None)
 @given(table=tables())
 def test_unary_operations_equal_numpy(
@@ -325,6 +337,32 @@ def test_rates_of_change_are_differences_between_timestamps(table: Table) -> Non
     assert np.isnan(per_second.values[:, :1]).all()
     seconds = np.diff(table.timestamps / 1e9)
     np.testing.assert_array_equal(per_second.values[:, 1:], changes / seconds)
+
+
+# ------------------------------------------------------------------ nothing is left out
+
+
+def is_expression(text: str) -> bool:
+    try:
+        parse(text, max_depth=20)
+    except InvalidOperations:
+        return False
+    return True
+
+
+def test_every_operation_has_its_test_here() -> None:
+    """Whoever adds an operation, or a method, says here what it is."""
+    assert {*CELLWISE} == {*BINARY, *UNARY, "clip"}
+    plain = {*ALL_METHODS, "2pct", "95pct", "0pct", "100pct", "rate", "range"}
+    methods = plain | {f"rate:{method}" for method in plain}
+    with_rates = {*NUMPY, *(f"rate:{method}" for method in NUMPY)}
+    resampling = {*ALL_METHODS, "2pct", "95pct", *(f"rate:{method}" for method in RESAMPLED)}
+    for text, tested in (
+        ("(aggregate {} (metric a m))", with_rates),
+        ("(rolling {} 2 (metric a m))", with_rates),
+        ("(resample {} 60 (metric a m))", resampling - {"var"}),
+    ):
+        assert {method for method in methods if is_expression(text.format(method))} == tested, text
 
 
 # ------------------------------------------------------------------ laws

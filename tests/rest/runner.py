@@ -7,12 +7,14 @@ scenario being played in each; ``[basic]`` unless given).
 
 A user is a name. In mode ``keystone`` the user ``alice`` is a member of the project
 ``alice-project``, ``admin`` has the role ``admin``, and ``user:project:role,role`` names anybody
-else. ``$creator_alice`` stands for the creator that alice is in the mode.
+else. ``$creator_alice`` stands for the creator that alice is in the mode, and ``$project_alice``
+for her project, which is empty in other modes.
 
 A step sends ``request`` (method and address) with ``as``, ``accept`` (``application/json`` unless
 given, null for none), ``send`` (headers), ``environ``, ``mounted`` (a prefix), and a body:
 ``json_body``, ``raw_body`` (``repeat`` times), ``hex_body`` or ``nested`` (so many lists in one
-another), with ``content_type``. It expects ``status`` and any of
+another), with ``content_type``. ``at`` is the time, in UTC, from which on versions of resources
+that the request makes are valid. It expects ``status`` and any of
 
 ====================  =========================================================================
 ``headers``           exact values
@@ -23,7 +25,7 @@ another), with ``content_type``. It expects ``status`` and any of
 ``json_has``          members, at any depth; a list stands for all of its items
 ``keys``              the sorted names of all members of the document
 ``length``            lengths of members, by dotted path; an empty one is the document
-``unordered``         members that are lists, in any order
+``unordered``         members that are lists, in any order, by dotted path
 ``ids``               ``id`` of the listed items, in any order
 ``ordered_ids``       the same, in this order
 ``each``              some members of each of the listed items, in order
@@ -33,22 +35,29 @@ another), with ``content_type``. It expects ``status`` and any of
 ====================  =========================================================================
 
 ``save`` keeps members of the document under a name, and ``$NAME`` stands for it in later steps,
-and in the expectations of the step itself.
+and in the expectations of the step itself. ``ascending`` lists names whose values are exchanged so
+that they ascend in the order of the list.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import email.utils
 import hashlib
 import json
 import re
 import string
+import types
 import urllib.parse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import webtest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SETUPS: dict[str, dict[str, Any]] = {
     "policy-medium": {
@@ -116,9 +125,10 @@ SETUPS: dict[str, dict[str, Any]] = {
     },
 }
 
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _SENDING = {
     "request", "as", "accept", "send", "environ", "environ_bytes", "mounted", "json_body",
-    "raw_body", "repeat", "hex_body", "nested", "content_type", "save",
+    "raw_body", "repeat", "hex_body", "nested", "content_type", "save", "at", "ascending",
 }  # fmt: skip
 
 
@@ -131,12 +141,15 @@ def play(client: webtest.TestApp, scenario: dict[str, Any], mode: str = "basic")
         f"creator_{name}": name if mode != "keystone" else f"{name}:{name}-project"
         for name in ("admin", "alice", "bob")
     }
+    saved["project_alice"] = "alice-project" if mode == "keystone" else ""
     for step in scenario["steps"]:
         step = {"as": scenario.get("as", "admin"), **step}
         sending = {name: value for name, value in step.items() if name in _SENDING}
         response = send(client, substitute(sending, saved), mode)
         for name, member in step.get("save", {}).items():
             saved[name] = member_of(response, member)
+        names = step.get("ascending", [])
+        saved.update(zip(names, sorted(saved[name] for name in names), strict=True))
         # A step that is made of another leaves out an expectation by null.
         expected = {
             name: value
@@ -209,7 +222,24 @@ def send(
         request.body = body
     # Lint holds the environment to what WSGI says, which servers do not always.
     lint = "environ_bytes" not in step and method != "BREW"
-    return webtest.TestApp(client.app, lint=lint).do_request(request, expect_errors=True)
+    with _clock_of_resources(step.get("at")):
+        return webtest.TestApp(client.app, lint=lint).do_request(request, expect_errors=True)
+
+
+@contextlib.contextmanager
+def _clock_of_resources(at: str | None) -> Iterator[None]:
+    """Let the clock stand still for those who stamp versions of resources, and only for them."""
+    if at is None:
+        yield
+        return
+    moment = datetime.datetime.fromisoformat(at).replace(tzinfo=datetime.UTC)
+    microseconds = (moment - _EPOCH) // datetime.timedelta(microseconds=1)
+    clock = types.SimpleNamespace(time_ns=lambda: microseconds * 1000)
+    with (
+        mock.patch("gnocchi.rest.resources.time", clock),
+        mock.patch("gnocchi.indexer.resources.time", clock),
+    ):
+        yield
 
 
 def _body(step: dict[str, Any]) -> tuple[bytes | None, str | None]:
@@ -295,7 +325,8 @@ class Answer:
 
     def check_unordered(self, members: dict[str, list[Any]]) -> None:
         for name, items in members.items():
-            assert sorted(self.response.json[name]) == sorted(items), self.where
+            actual = sorted(_at(self.response.json, name), key=_in_order)
+            assert actual == sorted(items, key=_in_order), self.where
 
     def check_ids(self, ids: list[str]) -> None:
         assert sorted(item["id"] for item in self.response.json) == sorted(ids), self.where
@@ -319,6 +350,10 @@ class Answer:
 
     def check_body_is(self, body: str) -> None:
         assert self.text == body, self.where
+
+
+def _in_order(item: Any) -> str:
+    return json.dumps(item, sort_keys=True)
 
 
 def _has(actual: Any, expected: Any, where: str) -> None:

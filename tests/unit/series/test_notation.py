@@ -144,10 +144,11 @@ def test_references_are_distinct_and_in_order_of_appearance() -> None:
     assert references(parse(text, max_depth=20)) == [("c", "x"), ("a", "y"), ("a", "x")]
 
 
-@pytest.mark.parametrize("window", [3, "3", 3.0])
+@pytest.mark.parametrize("window", [3, "3", 3.0, "3.0", "3e0", "+3"])
 def test_a_window_is_a_whole_number(window: object) -> None:
     expression = parse(["rolling", "mean", window, ["metric", "a", "mean"]], max_depth=20)
     assert expression == Rolling("mean", 3, A)
+    assert parse(f"(rolling mean {window} (metric a mean))", max_depth=20) == expression
 
 
 METHODS = ["mean", "median", "std", "min", "max", "sum", "var", "count"]
@@ -227,6 +228,11 @@ METRIC = ["metric", "a", "mean"]
         (["rolling", "mean", 2.5, METRIC], "rolling"),
         (["rolling", "mean", True, METRIC], "rolling"),
         (["rolling", "mean", "two", METRIC], "rolling"),
+        (["rolling", "mean", "-1", METRIC], "rolling"),
+        (["rolling", "mean", "2.5", METRIC], "rolling"),
+        (["rolling", "mean", "nan", METRIC], "rolling"),
+        (["rolling", "mean", "9" * 5000, METRIC], "rolling"),
+        (["rolling", "mean", "²", METRIC], "rolling"),
         (["resample", "var", 60, METRIC], "resample"),
         (["resample", "rate:first", 60, METRIC], "resample"),
         (["resample", "rate:var", 60, METRIC], "resample"),
