@@ -23,6 +23,7 @@ from gnocchi import config, startup, wsgi
 # Loaded before the fork, so that the workers share the memory.
 from gnocchi import coordination as coordination
 from gnocchi.rest import app as app
+from gnocchi.rest import pipelines
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -112,7 +113,8 @@ def address(conf: config.Configuration) -> str:
     """
     argument = config.from_arguments(conf, "host")
     host = argument or conf.api.host
-    if not argument and not config.is_set(conf, "host", "api") and conf.api.auth_mode == "basic":
+    named = argument or config.is_set(conf, "host", "api")
+    if not named and pipelines.auth_mode(conf) == "basic":
         host = LOOPBACK
         LOG.warning(
             "auth_mode is basic, which checks no passwords: listening on %s only. "

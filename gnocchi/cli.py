@@ -6,6 +6,7 @@ go through `gnocchi.startup`, which decides what a failure looks like.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -157,6 +158,8 @@ def config_generator(args: Sequence[str] | None = None) -> int:
     from oslo_config import generator as config_sample
 
     namespaces = ["gnocchi", "oslo.middleware.cors", "oslo.middleware.healthcheck", "oslo.policy"]
+    if importlib.util.find_spec("keystonemiddleware"):
+        namespaces.append("keystonemiddleware.auth_token")
     chosen = [f"--namespace={name}" for name in namespaces]
     if any(arg.startswith(("--namespace", "--config-file")) for arg in given):
         chosen = []

@@ -49,6 +49,16 @@ class Configuration(cfg.ConfigOpts):
         super().__init__()
         self.notices: list[str] = []
 
+    def warn(self, log: logging.Logger, text: str) -> None:
+        """Log a warning about the configuration, unless that has been done already.
+
+        A program whose master process has warned is silent in the processes that it forks, which
+        put the same things together again.
+        """
+        if text not in self.notices:
+            self.notices.append(text)
+            log.warning("%s", text)
+
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return every option by group, for oslo.config's sample generator."""

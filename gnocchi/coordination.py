@@ -58,6 +58,8 @@ STUCK_S = 60.0
 LOCKS_OF_A_DATABASE = 4
 #: Where sentinels listen unless told otherwise.
 SENTINEL_PORT = 26379
+#: Everything here waits for its answer. A thread of tooz's would only take seconds to end.
+IN_THIS_THREAD = {"executor": "sync"}
 #: How long a request waits for the list of workers.
 OBSERVER_S = 3.0
 
@@ -131,14 +133,37 @@ def _driver(url: str, member: bytes, encoded: bool) -> Any:
         # tooz would connect to PostgreSQL without regard to what the URL says about TLS.
         return locks.Locks(url)
     if not encoded:
-        return coordination.get_coordinator(url, member)
-    arguments = (member, _Decoded(*parts), parse_qs(parts.query))
-    return DriverManager(
-        coordination.TOOZ_BACKENDS_NAMESPACE,
-        parts.scheme,
-        invoke_on_load=True,
-        invoke_args=arguments,
-    ).driver
+        driver: Any = coordination.get_coordinator(url, member, None, **IN_THIS_THREAD)
+    else:
+        options = parse_qs(parts.query) | {name: [value] for name, value in IN_THIS_THREAD.items()}
+        driver = DriverManager(
+            coordination.TOOZ_BACKENDS_NAMESPACE,
+            parts.scheme,
+            invoke_on_load=True,
+            invoke_args=(member, _Decoded(*parts), options),
+        ).driver
+    if parts.scheme == "redis":
+        _give_up_soon(driver)
+    return driver
+
+
+def _give_up_soon(driver: Any) -> None:
+    """Keep the library of Redis from trying for a minute to reach a server, without a word.
+
+    tooz tries again by itself, and has no option for it. Whoever calls reports a failure, and
+    tries again later.
+    """
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    make = driver._make_client
+
+    def make_client(*args: Any, **options: Any) -> Any:
+        client = make(*args, **options)
+        client.set_retry(Retry(NoBackoff(), 0))
+        return client
+
+    driver._make_client = make_client
 
 
 def _secrets(url: str) -> set[str]:

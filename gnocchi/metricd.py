@@ -174,7 +174,8 @@ class Processing(Child):
     def pause(self, started: float) -> None:
         metricd = self.conf.metricd
         if not metricd.greedy:
-            self.stop.wait(max(0.0, started + metricd.metric_processing_delay - time.monotonic()))
+            delay_s = max(PACE_S, metricd.metric_processing_delay)
+            self.stop.wait(max(0.0, started + delay_s - time.monotonic()))
             return
         self.stop.wait(max(0.0, started + PACE_S - time.monotonic()))
         if not self.stop.is_set():

@@ -18,8 +18,7 @@ from gnocchi.indexer.database import Database
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oslo_config import cfg
-
+    from gnocchi.config import Configuration
     from gnocchi.incoming import Incoming
     from gnocchi.storage import Storage
 
@@ -34,7 +33,7 @@ def _no_members() -> dict[str, dict[str, Any]] | None:
 class Services:
     """What the use cases work with. One a process; safe for threads."""
 
-    conf: cfg.ConfigOpts
+    conf: Configuration
     db: Database
     storage: Storage
     incoming: Incoming
@@ -111,13 +110,13 @@ def _reraise(_manager: Any, _entry_point: Any, error: BaseException) -> None:
     raise error
 
 
-def load_storage(conf: cfg.ConfigOpts) -> Storage:
+def load_storage(conf: Configuration) -> Storage:
     """The storage that the configuration names; nothing is connected or created yet."""
     storage: Storage = load("gnocchi.storage", conf.storage.driver, conf.storage)
     return storage
 
 
-def load_incoming(conf: cfg.ConfigOpts, sacks: int) -> Incoming:
+def load_incoming(conf: Configuration, sacks: int) -> Incoming:
     """The incoming store that the configuration names, divided into ``sacks``."""
     incoming: Incoming = load("gnocchi.incoming", conf.incoming.driver, conf.incoming, sacks)
     return incoming
@@ -127,7 +126,7 @@ def load_incoming(conf: cfg.ConfigOpts, sacks: int) -> Incoming:
 ANSWER_S = 60.0
 
 
-def open_database(conf: cfg.ConfigOpts, answer_timeout_s: float | None = None) -> Database:
+def open_database(conf: Configuration, answer_timeout_s: float | None = None) -> Database:
     """The indexer's database; connections are made when they are needed."""
     return Database(
         conf.indexer.url,
@@ -140,7 +139,7 @@ def open_database(conf: cfg.ConfigOpts, answer_timeout_s: float | None = None) -
 
 
 def connect(
-    conf: cfg.ConfigOpts, cache_bytes: int | None = None, answer_timeout_s: float = ANSWER_S
+    conf: Configuration, cache_bytes: int | None = None, answer_timeout_s: float = ANSWER_S
 ) -> Services:
     """Build the services from the configuration.
 

@@ -147,7 +147,7 @@ METRICD_OPTIONS: list[cfg.Opt] = [
     cfg.IntOpt(
         "metric_processing_delay",
         default=60,
-        min=1,
+        min=0,
         deprecated_group="storage",
         help="Seconds between two looks for new measures when greedy is off.",
     ),
@@ -162,7 +162,7 @@ METRICD_OPTIONS: list[cfg.Opt] = [
     cfg.IntOpt(
         "metric_cleanup_delay",
         default=300,
-        min=1,
+        min=0,
         deprecated_group="storage",
         help="Seconds between two runs of the janitor.",
     ),

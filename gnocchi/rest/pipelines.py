@@ -14,6 +14,7 @@ an application around the pipeline in front of it.
 from __future__ import annotations
 
 import contextvars
+import importlib.util
 import logging
 import os
 import pathlib
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from gnocchi.config import Configuration
     from gnocchi.rest.routing import Api
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class Assembly:
     mode: auth.Mode
 
     @property
-    def conf(self) -> cfg.ConfigOpts:
+    def conf(self) -> Configuration:
         """The configuration of the program."""
         return self.api.services.conf
 
@@ -84,12 +86,13 @@ def load(api: Api) -> WSGIApplication:
     Raises:
         Misconfigured: the file cannot be used, or names something that is not there.
     """
-    auth.mode(api.services.conf.api.auth_mode)  # before the file is asked for it
-    path = _find(api.services.conf)
+    conf = api.services.conf
+    auth.mode(conf.api.auth_mode)  # before the file is asked for it
+    path = _find(conf)
     try:
         loader = loadwsgi.ConfigLoader(str(path))
-        _modernize(loader.parser, str(path))
-        name, mode = _choose(loader.parser, api.services.conf, str(path))
+        _modernize(loader.parser, conf, str(path))
+        name, mode = _choose(loader.parser, conf, str(path))
         token = _CURRENT.set(Assembly(api, auth.mode(mode)))
         try:
             application: WSGIApplication = loader.get_app(name)
@@ -102,10 +105,16 @@ def load(api: Api) -> WSGIApplication:
         raise errors.Misconfigured(f"{path}: {error}") from error
 
 
+def auth_mode(conf: Configuration) -> str:
+    """Return the mode of authentication of what `load` has put together with this configuration."""
+    path = _find(conf)
+    return _choose(loadwsgi.ConfigLoader(str(path)).parser, conf, str(path))[1]
+
+
 # ------------------------------------------------------------------ the file
 
 
-def _find(conf: cfg.ConfigOpts) -> pathlib.Path:
+def _find(conf: Configuration) -> pathlib.Path:
     """Return the operator's file, else the one that comes with the program."""
     wanted = conf.api.get("paste_config")
     found = conf.find_file(wanted or FILE_NAME)
@@ -114,7 +123,7 @@ def _find(conf: cfg.ConfigOpts) -> pathlib.Path:
     if wanted and _is_set(conf, "paste_config"):
         if os.path.exists(wanted):
             return pathlib.Path(wanted)
-        LOG.warning("[api] paste_config: there is no %s, using %s", wanted, DEFAULT_FILE)
+        conf.warn(LOG, f"[api] paste_config: there is no {wanted}, using {DEFAULT_FILE}")
     return DEFAULT_FILE
 
 
@@ -147,7 +156,7 @@ _REPLACED = (
 )
 
 
-def _modernize(parser: configparser.ConfigParser, path: str) -> None:
+def _modernize(parser: configparser.ConfigParser, conf: Configuration, path: str) -> None:
     """Let sections that name other packages' factories use those of this module."""
     outdated = []
     for section in parser.sections():
@@ -160,22 +169,22 @@ def _modernize(parser: configparser.ConfigParser, path: str) -> None:
                     parser.set(section, protocol, f"{__name__}:{function}")
                     outdated.append(section)
     if outdated:
-        LOG.warning("%s: outdated sections are replaced: %s", path, ", ".join(outdated))
+        conf.warn(LOG, f"{path}: outdated sections are replaced: {', '.join(outdated)}")
 
 
-def _choose(parser: configparser.ConfigParser, conf: cfg.ConfigOpts, path: str) -> tuple[str, str]:
+def _choose(parser: configparser.ConfigParser, conf: Configuration, path: str) -> tuple[str, str]:
     """Return which application of the file is served, and the mode of authentication."""
     mode = str(conf.api.auth_mode)
     named = _applications(parser)
     if f"gnocchi+{mode}" in named:
         return f"gnocchi+{mode}", mode
-    LOG.warning("%s has no composite gnocchi+%s; please replace it by a newer one", path, mode)
+    conf.warn(LOG, f"{path} has no composite gnocchi+{mode}; please replace it by a newer one")
     if _is_set(conf, "auth_mode"):
         older = "gnocchi+auth" if mode == "keystone" else "gnocchi+noauth"
         if older in named:
             return older, mode
     elif "main" in named and named["main"] & {"gnocchi+auth", "gnocchi+keystone"}:
-        LOG.warning("%s asks for authentication by Keystone; please set [api] auth_mode", path)
+        conf.warn(LOG, f"{path} asks for Keystone; please set [api] auth_mode = keystone")
         mode = "keystone"
     if "main" not in named:
         raise errors.Misconfigured(f"{path}: there is neither gnocchi+{mode} nor main")
@@ -315,8 +324,15 @@ def keystone(
         # The middleware would start, and fail at every request.
         raise errors.Misconfigured("[keystone_authtoken] auth_type is not set")
     if section.auth_uri and not section.www_authenticate_uri:
-        LOG.warning("[keystone_authtoken] auth_uri is now called www_authenticate_uri")
+        conf.warn(LOG, "[keystone_authtoken] auth_uri is now called www_authenticate_uri")
         chosen.setdefault("www_authenticate_uri", section.auth_uri)
+    if _cannot_cache(section):
+        conf.warn(
+            LOG,
+            "[keystone_authtoken] memcached_servers needs python-memcached, which is not "
+            "installed: each process caches tokens for itself",
+        )
+        chosen["memcached_servers"] = []
     chosen["oslo_config_config"] = conf
 
     def wrap(application: WSGIApplication) -> WSGIApplication:
@@ -327,3 +343,12 @@ def keystone(
             raise errors.Misconfigured(f"[keystone_authtoken]: {error}") from error
 
     return wrap
+
+
+def _cannot_cache(section: Any) -> bool:
+    """Tell whether the library is missing that reaches memcached.
+
+    The middleware would start without, and fail at every request.
+    """
+    plain = not (section.memcache_sasl_enabled or section.memcache_tls_enabled)
+    return bool(plain and section.memcached_servers) and not importlib.util.find_spec("memcache")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_config import cfg
 from oslo_policy import policy
 
-from gnocchi import errors
+from gnocchi import config, errors
 from gnocchi.rest.errors import Refused
 
 if TYPE_CHECKING:
@@ -116,6 +116,13 @@ def list_rules() -> list[policy.RuleDefault]:
 _KEYS = re.compile(r"%\(([^)]*)\)s")
 _REMOTE = re.compile(r"\bhttps?:")
 ANYTHING = "*"
+
+
+def enforcer() -> policy.Enforcer:
+    """Return what knows all rules and the policy file, for the programs of oslo.policy."""
+    found = policy.Enforcer(config.prepare([], "gnocchi-api"))
+    found.register_defaults(list_rules())
+    return found
 
 
 class Policies:

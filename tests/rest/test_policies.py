@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
+import importlib.metadata
 import os
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +16,6 @@ from gnocchi.rest.auth import Caller
 from gnocchi.rest.errors import Refused
 
 if TYPE_CHECKING:
-    import pathlib
-
     from tests.rest.conftest import Deployer
 
 ALICE = Caller("alice", {"user": "alice", "roles": []})
@@ -141,3 +142,20 @@ def test_a_changed_file_takes_effect_and_a_broken_one_does_not(
     write("[not: closed")
     assert not rules.allows(ALICE, "get status", {})
     assert rules.allows(Caller("bob", {"user": "bob", "roles": []}), "get status", {})
+
+
+def test_programs_of_oslo_policy_find_the_rules_in_force(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``oslopolicy-policy-generator --namespace gnocchi`` asks for them by an entry point."""
+    setup = configparser.ConfigParser()
+    setup.read(pathlib.Path(__file__).parents[2] / "setup.cfg")
+    name, _, where = setup["options.entry_points"]["oslo.policy.enforcer"].strip().partition(" = ")
+    assert name == "gnocchi"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "gnocchi.conf").write_text("[oslo_policy]\npolicy_file = policy.json\n")
+    (tmp_path / "policy.json").write_text('{"get status": "role:watcher"}')
+    enforcer = importlib.metadata.EntryPoint(name, where, "oslo.policy.enforcer").load()()
+    enforcer.load_rules()
+    assert str(enforcer.rules["get status"]) == "role:watcher"
+    assert set(enforcer.registered_rules) == {rule.name for rule in policies.list_rules()}

@@ -77,6 +77,17 @@ def test_all_names_are_one_application() -> None:
     assert gnocchi.rest.wsgi.application is gnocchi.wsgi.application
 
 
+def test_address_is_that_of_the_mode_which_the_paste_file_asks_for(tmp_path: pathlib.Path) -> None:
+    """Files of release 3.0 switched Keystone on without an option; others have to reach it."""
+    path = tmp_path / "gnocchi.conf"
+    path.touch()
+    (tmp_path / "api-paste.ini").write_text("[pipeline:main]\npipeline = gnocchi+auth\n")
+    conf = config.prepare(["--config-file", str(path)], "gnocchi-api", options=cli.API_OPTIONS)
+    assert api_server.address(conf) == "0.0.0.0:8041"
+    asked = [notice for notice in conf.notices if "[api] auth_mode = keystone" in notice]
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "expected"),
     [
