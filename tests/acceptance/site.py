@@ -18,6 +18,8 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.faults.commands import Command
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -106,6 +108,21 @@ class Site:
         """Run a command to its end."""
         self.write()
         return self.execute(self.arguments(name, *args), timeout_s)
+
+    def run_forked(self, name: str, *args: str) -> Any:
+        """Run a command as `run` does, in a fraction of the time and not from its script.
+
+        What is said to be ``stderr`` has standard output in it too.
+        """
+        self.write()
+        return self.execute_forked(name, "--config-file", str(self.configuration), *args)
+
+    def execute_forked(self, name: str, *args: str) -> Any:
+        """Run a command with these arguments alone, without its script."""
+        with Command(name, args, self.directory) as command:
+            status = command.wait()
+            said = command.file.read_text()
+        return subprocess.CompletedProcess([name, *args], status, "", said)
 
     def execute(self, arguments: list[str], timeout_s: float = TIMEOUT_S) -> Any:
         """Run any program to its end, in this site's environment."""

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.client import BaseClient
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 from hypothesis import settings
@@ -144,6 +145,8 @@ def refusal(url: str, status: int, code: str) -> AWSResponse:
 
 
 class TestS3Storage(StorageConformance):
+    fewer = 6
+
     @pytest.fixture
     def new_place(self, gateway: CephServer) -> Callable[[], StoragePlace]:
         return lambda: StoragePlace(configuration(gateway.s3_url))
@@ -162,6 +165,27 @@ class TestS3Storage(StorageConformance):
             storage.put(f"object-{number}", b"x")
         storage.delete(f"object-{number}" for number in range(count))
         assert names(storage) == ["kept"]
+
+    def test_listing_of_several_pages_is_whole(
+        self, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A page has a thousand names; here it is seven, since putting objects takes its time."""
+        call, pages = BaseClient._make_api_call, []
+
+        def with_short_pages(client: BaseClient, name: str, arguments: dict[str, Any]) -> Any:
+            if name == "ListObjectsV2":
+                pages.append(name)
+                arguments = {**arguments, "MaxKeys": 7}
+            return call(client, name, arguments)
+
+        monkeypatch.setattr(BaseClient, "_make_api_call", with_short_pages)
+        wanted = [f"object-{number:02}" for number in range(21)]
+        for name in wanted:
+            storage.put(name, b"x")
+        assert names(storage) == wanted
+        assert len(pages) == 3
+        storage.delete(wanted[:10])
+        assert names(storage) == wanted[10:]
 
     def test_objects_of_others_are_neither_listed_nor_removed(self, place: StoragePlace) -> None:
         storage = place.open()
@@ -193,6 +217,8 @@ class TestS3Storage(StorageConformance):
 
 
 class TestS3Incoming(IncomingConformance):
+    fewer = 6
+
     @pytest.fixture
     def new_place(self, gateway: CephServer) -> Callable[[], IncomingPlace]:
         return lambda: IncomingPlace(configuration(gateway.s3_url))
