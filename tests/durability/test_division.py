@@ -106,47 +106,6 @@ def test_round_under_way_cannot_commit_after_the_change(tmp_path: pathlib.Path) 
     everything(services, metrics, 1)
 
 
-@pytest.mark.parametrize("step", range(4))
-def test_change_that_was_cut_short_is_completed_by_the_next(
-    tmp_path: pathlib.Path, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    services, late = fixtures.services(tmp_path, sacks=4), fixtures.services(tmp_path, sacks=4)
-    metrics = some_metrics(services)
-
-    class Killed(Exception):
-        pass
-
-    def killed(*_: object) -> None:
-        raise Killed
-
-    places = [
-        "gnocchi.drivers.file.FileIncoming.upgrade",
-        "gnocchi.indexer.catalog.change_sacks",
-        "gnocchi.engine.division.move_stragglers",
-        "gnocchi.drivers.file.FileIncoming.discard",
-    ]
-    send_late = step >= 2
-    with monkeypatch.context() as patch:
-        patch.setattr(places[step], killed)
-        if step == 3:
-            # something arrives between the look at the backlog and the change
-            backlog = services.incoming.backlog()
-            patch.setattr(services.incoming, "backlog", lambda: backlog)
-            send(late, metrics, 0)
-        with pytest.raises(Killed):
-            division.change(services, 8)
-    if step == 2:
-        send(late, metrics, 0)
-    again = fixtures.services(tmp_path, sacks=len(catalog.sacks(services.db)))
-    if not send_late:
-        send(late, metrics, 0)
-        fixtures.work(late)
-    division.change(again, 8)
-    fixtures.work(again)
-    everything(again, metrics, 1)
-    assert late.incoming.waiting() == {}
-
-
 def test_other_processes_follow_with_the_next_request(tmp_path: pathlib.Path) -> None:
     from gnocchi.engine import push
 

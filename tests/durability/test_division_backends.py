@@ -79,3 +79,50 @@ def test_nothing_is_lost_when_the_number_changes(make: Callable[[], Services]) -
     for metric in metrics:
         for method in ("sum", "count"):
             assert fixtures.answer(services, metric, method) == {60 * m: 1.0 for m in range(4)}
+
+
+STEPS = ("incoming upgrade", "change_sacks", "move_stragglers", "incoming discard")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_change_that_was_cut_short_is_completed_by_the_next(
+    make: Callable[[], Services], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, late = make(), make()
+    policy = fixtures.policy(services, methods=["count", "sum"])
+    metrics = [fixtures.metric(services, number, policy) for number in range(20)]
+
+    class Killed(Exception):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    def send_late() -> None:
+        fixtures.send(late, {metric: [(60, 1.0)] for metric in metrics})
+
+    changed = STEPS.index(step) >= STEPS.index("move_stragglers")
+    with monkeypatch.context() as patch:
+        if step.startswith("incoming"):
+            patch.setattr(type(services.incoming), step.partition(" ")[2], killed)
+        else:
+            patch.setattr(catalog if step == "change_sacks" else division, step, killed)
+        if step == "incoming discard":
+            # something arrives between the look at the backlog and the change
+            backlog = services.incoming.backlog()
+            patch.setattr(services.incoming, "backlog", lambda: backlog)
+            send_late()
+        with pytest.raises(Killed):
+            division.change(services, 8)
+    assert (len(catalog.sacks(services.db)) == 8) == changed
+    again = make()
+    if step != "incoming discard":
+        send_late()
+    if not changed:
+        fixtures.work(late)
+    division.change(again, 8)
+    fixtures.work(again)
+    for metric in metrics:
+        for method in ("sum", "count"):
+            assert fixtures.answer(again, metric, method) == {60: 1.0}
+    assert late.incoming.backlog().points == 0
