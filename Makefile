@@ -4,6 +4,7 @@
 # DATA=directory   where `make run` keeps everything; kept between runs
 # PORT=number      where `make run` serves the API (HOST=address, 127.0.0.1 by default)
 # TEST=arguments   what `make test` hands to pytest
+# JOBS=number      how many tests run at a time, each with servers of their own (2); 0 is pytest plain
 # PYTHON=program   the Python that .venv is made with
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8041
 TEST ?=
+JOBS ?= 2
 
 BIN = $(VENV)/bin
 # What the environment has to be made anew for.
@@ -36,7 +38,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test
-	@$(BIN)/python -m pytest $(TEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TEST)
 
 docs: $(VENV)/.doc
 	$(BIN)/sphinx-build -W -b html doc doc/_build/html

@@ -1,7 +1,7 @@
 """Configurations of operators of earlier releases start the installed commands as they are.
 
-Only paths, addresses and secrets are those of the test. Each old name in them is reported once by a
-command that uses it, with the name it has now.
+Only paths, addresses, accounts and secrets are those of the test. Each old name in them is reported
+once by a command that uses it, with the name it has now.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ auth_type = password
 project_domain_name = Default
 user_domain_name = Default
 project_name = service
-username = gnocchi
+username = {user}
 password = {password}
 
 [oslo_messaging_rabbit]
@@ -232,17 +232,19 @@ def openstack(
     """The files of release 3.0 in place; gives a token of somebody."""
     backends.empty_ceph(ceph_server)
     url = create_database(mariadb_server)
+    service = f"gnocchi-{uuid.uuid4().hex[:8]}"
     text = CEPH_AND_KEYSTONE.format(
         url=url,
         keystone=keystone_server.url,
         memcached=memcached_server.port,
+        user=service,
         password=PASSWORD,
         ceph=ceph_server,
     )
     site.configuration.write_text(text)
     (site.directory / "api-paste.ini").write_text(OLD_PASTE)
     with contextlib.closing(Accounts(keystone_server)) as accounts:
-        accounts.user("gnocchi", PASSWORD, "service", "service")
+        accounts.user(service, PASSWORD, "service", "service")
         name = f"u{uuid.uuid4().hex[:8]}"
         accounts.user(name, PASSWORD, name, "admin")
         session = accounts.session(name, PASSWORD, name)

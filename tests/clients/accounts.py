@@ -22,7 +22,7 @@ class Accounts:
     def __init__(self, server: Server) -> None:
         self.url = server.url
         self._session = self.session("admin", ADMIN_PASSWORD, "admin")
-        self._projects = {"admin": self._session.get_project_id()}
+        self._projects = {one["name"]: one["id"] for one in self._list("projects")}
         self._users = {"admin": self._session.get_user_id()}
         self._roles = {role["name"]: role["id"] for role in self._list("roles")}
 
@@ -42,7 +42,7 @@ class Accounts:
         return self._projects[name]
 
     def user(self, name: str, password: str, project: str, *roles: str) -> str:
-        """Return the id of a user with these roles in a project, made unless it exists."""
+        """Return the id of a user with these roles in a project, made when it is asked for first."""
         if name not in self._users:
             body = {"name": name, "password": password, "domain_id": DOMAIN}
             self._users[name] = self._create("user", body)["id"]
