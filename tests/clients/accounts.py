@@ -35,14 +35,14 @@ class Accounts:
         return Session(auth)
 
     def project(self, name: str) -> str:
-        """Return the id of a project, made when it is asked for first."""
+        """Return the id of a project, made when first asked for."""
         if name not in self._projects:
             made = self._create("project", {"name": name, "domain_id": DOMAIN})
             self._projects[name] = made["id"]
         return self._projects[name]
 
     def user(self, name: str, password: str, project: str, *roles: str) -> str:
-        """Return the id of a user with these roles in a project, made when it is asked for first."""
+        """Return the id of a user with these roles in a project, made when first asked for."""
         if name not in self._users:
             body = {"name": name, "password": password, "domain_id": DOMAIN}
             self._users[name] = self._create("user", body)["id"]
