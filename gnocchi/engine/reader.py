@@ -24,7 +24,7 @@ from gnocchi.storage import NoSuchObject
 from gnocchi.threads import Parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from gnocchi.indexer.catalog import Segment, Snapshot
     from gnocchi.indexer.database import Database
@@ -36,7 +36,7 @@ ATTEMPTS = 5
 
 PIECE = 1 << 20  # bytes of row groups read by one thread; more saves no time, and takes memory
 READS = 4  # of a piece: few, since they come one after the other, and each has some way to go
-AT_ONCE = 64  # pieces read before their rows are put together
+AT_ONCE = 32  # pieces that are read before the first is decoded
 
 
 class Cache:
@@ -178,7 +178,7 @@ class Reader:
     Args:
         damaged: called with name and reason of an object that failed its checksum.
         cache_bytes: how much may be kept of tails and decoded row groups together.
-        parallel: how many reads and decodings of one question may be under way at a time.
+        parallel: how many reads of one question may be under way at a time.
     """
 
     def __init__(
@@ -288,22 +288,32 @@ class Reader:
                 groups = groups_of(tail, granularity, ids, start, stop)
                 pieces += self._pieces(tail, groups, columns)
 
-        def rows(piece: _Piece) -> list[Block | tuple[CorruptObject, _Bounds]]:
-            return [
-                found if isinstance(found, tuple) else restrict(found, ids, start, stop)
-                for found in self._read(piece, columns)
-            ]
-
         for begin in range(0, len(pieces), AT_ONCE):
-            for found in self._parallel.map(rows, pieces[begin : begin + AT_ONCE]):
-                for block in found:
-                    if isinstance(block, tuple):
-                        error, hidden = block
-                        self._damaged(error.name, str(error.reason))
-                        parts.withhold(*hidden)
-                    elif len(block):
-                        parts.add(block)
+            self._add(parts, pieces[begin : begin + AT_ONCE], columns, start, stop)
         return parts
+
+    def _add(
+        self,
+        parts: _Parts,
+        pieces: Sequence[_Piece],
+        columns: frozenset[str],
+        start: int | None,
+        stop: int | None,
+    ) -> None:
+        # Threads do no more than read: when decoding they would mostly wait for one another.
+        far = [(piece.what, piece.where) for piece in pieces if isinstance(piece.what, Tail)]
+        fetched = iter(self._parallel.map(lambda each: segments.fetch(self._storage, *each), far))
+        for piece in pieces:
+            data = next(fetched) if isinstance(piece.what, Tail) else []
+            for found in self._blocks_of(piece, data, columns):
+                if isinstance(found, tuple):
+                    error, hidden = found
+                    self._damaged(error.name, str(error.reason))
+                    parts.withhold(*hidden)
+                    continue
+                block = restrict(found, parts.ids, start, stop)
+                if len(block):
+                    parts.add(block)
 
     def _tail(self, segment: Segment) -> Tail | CorruptObject:
         try:
@@ -328,8 +338,8 @@ class Reader:
         for portion in segments.portions(tail, fresh, PIECE, READS):
             yield _Piece(tail, portion)
 
-    def _read(
-        self, piece: _Piece, columns: frozenset[str]
+    def _blocks_of(
+        self, piece: _Piece, data: Sequence[memoryview], columns: frozenset[str]
     ) -> Iterator[Block | tuple[CorruptObject, _Bounds]]:
         """Decoded row groups, or what is wrong with each and what it hides."""
         what = piece.what
@@ -338,7 +348,7 @@ class Reader:
         elif isinstance(what, CorruptObject):
             yield what, piece.where
         else:
-            blocks = segments.read_groups(self._storage, what, piece.where, columns)
+            blocks = segments.decode(what, piece.where, data, columns)
             for group, block in zip(piece.where, blocks, strict=True):
                 if isinstance(block, CorruptObject):
                     entry = what.groups[group]
@@ -405,7 +415,7 @@ def restrict(block: Block, ids: np.ndarray, start: int | None, stop: int | None)
     if conditions and not conditions[0].all():
         chosen = chosen.select(np.flatnonzero(conditions[0]))
     elif len(chosen) < len(block):
-        chosen = chosen.select(np.arange(len(chosen)))  # not a view that keeps the block in memory
+        chosen = chosen.copy()  # a view would keep the whole block in memory
     return Block(block.granularity, ids, position[chosen.index], chosen.timestamps, chosen.columns)
 
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 pa.set_memory_pool(pa.system_memory_pool())
 
 RAW = 0  # the granularity of raw points
-ROWS = 8192  # rows of a row group at the most: one is the least that a read decodes
+ROWS = 16384  # rows of a row group at the most: one is the least that a read decodes
 VALUE = "value"
-COMPRESSION_LEVEL = 1  # higher levels save 1 to 3 % (doc/decisions/segments.rst)
+COMPRESSION = "lz4"  # zstd saves 1 to 4 %, and makes small reads slow (doc/decisions/segments.rst)
 
 _MAGIC = b"GNSI"
 _VERSION = 2
@@ -96,6 +96,16 @@ class Block:
             self.index[rows],
             self.timestamps[rows],
             {name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def copy(self) -> Block:
+        """The same rows over the same ``ids``, in memory of their own."""
+        return Block(
+            self.granularity,
+            self.ids,
+            self.index.copy(),
+            self.timestamps.copy(),
+            {name: column.copy() for name, column in self.columns.items()},
         )
 
 
@@ -157,8 +167,7 @@ class Writer:
         self._writer = pq.ParquetWriter(
             self._sink,
             self._schema,
-            compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
+            compression=COMPRESSION,
             use_dictionary=dictionary,
             column_encoding={"timestamp": "DELTA_BINARY_PACKED", **split},
             write_statistics=False,
@@ -455,39 +464,51 @@ def read_group(
         CorruptObject: the row group does not match its checksum.
         NoSuchObject: the segment is gone.
     """
-    [found] = read_groups(storage, tail, [group], columns)
+    [found] = decode(tail, [group], fetch(storage, tail, [group]), columns)
     if isinstance(found, CorruptObject):
         raise found
     return found
 
 
-def read_groups(
-    storage: Storage, tail: Tail, groups: Sequence[int], columns: Iterable[str] | None = None
-) -> Iterator[Block | CorruptObject]:
-    """Read row groups (ascending), neighbours at once; decode them one by one.
-
-    Yields:
-        What `read_group` would return for each, or the error that it would raise.
+def fetch(storage: Storage, tail: Tail, groups: Sequence[int]) -> list[memoryview]:
+    """Read the bytes of row groups (ascending), of neighbours at once.
 
     Raises:
         NoSuchObject: the segment is gone.
     """
-    decoder = _Decoder(tail, columns)
+    found = []
     for run in _neighbours(groups):
         entries = tail.groups[run[0] : run[-1] + 1]
         start = int(entries["offset"][0])
         stop = int(entries["offset"][-1] + entries["length"][-1])
         data = memoryview(storage.read(tail.name, start, stop - start))
-        for group, entry in zip(run, entries, strict=True):
+        for entry in entries:
             begin = int(entry["offset"]) - start
-            try:
-                yield decoder.decode(group, data[begin : begin + int(entry["length"])])
-            except CorruptObject as error:
-                yield error
+            found.append(data[begin : begin + int(entry["length"])])
+    return found
+
+
+def decode(
+    tail: Tail,
+    groups: Iterable[int],
+    found: Iterable[memoryview],
+    columns: Iterable[str] | None = None,
+) -> Iterator[Block | CorruptObject]:
+    """Verify and decode what `fetch` returned.
+
+    Yields:
+        What `read_group` would return for each, or the error that it would raise.
+    """
+    decoder = _Decoder(tail, columns)
+    for group, data in zip(groups, found, strict=True):
+        try:
+            yield decoder.decode(group, data)
+        except CorruptObject as error:
+            yield error
 
 
 def portions(tail: Tail, groups: Iterable[int], size: int, reads: int) -> Iterator[list[int]]:
-    """Divide row groups (ascending) into portions for `read_groups`.
+    """Divide row groups (ascending) into portions for `fetch`.
 
     Args:
         size: bytes of a portion of several row groups, at the most.

@@ -383,7 +383,8 @@ def test_row_groups_are_read_neighbours_together(long: tuple[MemoryStorage, Tail
             return storage.read(name, offset, length)
 
     wanted = [0, 1, 2, 5, 8, 9]
-    found = list(segment.read_groups(cast("Storage", Counting()), tail, wanted, ["mean"]))
+    data = segment.fetch(cast("Storage", Counting()), tail, wanted)
+    found = list(segment.decode(tail, wanted, data, ["mean"]))
     assert [block.columns["mean"][0] for block in found if isinstance(block, Block)] == wanted
     lengths = tail.groups["length"]
     assert asked == [int(lengths[:3].sum()), int(lengths[5]), int(lengths[8:].sum())]
@@ -395,7 +396,7 @@ def test_damaged_row_group_hides_no_neighbour(long: tuple[MemoryStorage, Tail]) 
     data[int(tail.groups["offset"][4]) + 100] ^= 1
     damaged = MemoryStorage()
     damaged.put(NAME, bytes(data))
-    found = list(segment.read_groups(damaged, tail, range(3, 6)))
+    found = list(segment.decode(tail, range(3, 6), segment.fetch(damaged, tail, range(3, 6))))
     assert [type(block) for block in found] == [Block, CorruptObject, Block]
 
 
