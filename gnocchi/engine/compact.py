@@ -22,7 +22,7 @@ from gnocchi import errors
 from gnocchi.engine.process import new_segment
 from gnocchi.indexer import catalog
 from gnocchi.segments import merge as merging
-from gnocchi.segments import segment as segments
+from gnocchi.segments import row_groups
 from gnocchi.storage import NoSuchObject
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _Source:
         self.tail: Tail = services.reader.tail(segment)
 
     def block(self, group: int) -> Block:
-        return segments.read_group(self._services.storage, self.tail, group)
+        return row_groups.read_group(self._services.storage, self.tail, group)
 
 
 def run_once(

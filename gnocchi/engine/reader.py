@@ -16,6 +16,7 @@ import numpy as np
 
 from gnocchi.errors import CorruptObject, TooManyValues, Unavailable
 from gnocchi.indexer import catalog
+from gnocchi.segments import row_groups
 from gnocchi.segments import segment as segments
 from gnocchi.segments.batch import ID, high_bits
 from gnocchi.segments.segment import Block, Tail
@@ -302,7 +303,7 @@ class Reader:
     ) -> None:
         # Threads do no more than read: when decoding they would mostly wait for one another.
         far = [(piece.what, piece.where) for piece in pieces if isinstance(piece.what, Tail)]
-        fetched = iter(self._parallel.map(lambda each: segments.fetch(self._storage, *each), far))
+        fetched = iter(self._parallel.map(lambda each: row_groups.fetch(self._storage, *each), far))
         for piece in pieces:
             data = next(fetched) if isinstance(piece.what, Tail) else []
             for found in self._blocks_of(piece, data, columns):
@@ -331,11 +332,11 @@ class Reader:
             if block is None:
                 fresh.append(group)
                 continue
-            for portion in segments.portions(tail, fresh, PIECE, READS):
+            for portion in row_groups.portions(tail, fresh, PIECE, READS):
                 yield _Piece(tail, portion)
             fresh = []
             yield _Piece(block)
-        for portion in segments.portions(tail, fresh, PIECE, READS):
+        for portion in row_groups.portions(tail, fresh, PIECE, READS):
             yield _Piece(tail, portion)
 
     def _blocks_of(
@@ -348,7 +349,7 @@ class Reader:
         elif isinstance(what, CorruptObject):
             yield what, piece.where
         else:
-            blocks = segments.decode(what, piece.where, data, columns)
+            blocks = row_groups.decode(what, piece.where, data, columns)
             for group, block in zip(piece.where, blocks, strict=True):
                 if isinstance(block, CorruptObject):
                     entry = what.groups[group]

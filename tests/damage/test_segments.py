@@ -11,6 +11,7 @@ import pytest
 from gnocchi.engine import compact, janitor
 from gnocchi.errors import CorruptObject, Unavailable
 from gnocchi.indexer import catalog
+from gnocchi.segments import row_groups
 from gnocchi.segments import segment as segments
 from tests import engine_fixtures as fixtures
 from tests.damage.flips import errors_logged, flipped, forget, reported, restarted
@@ -97,7 +98,7 @@ def test_bits_that_do_not_match_a_checksum_are_never_decoded(store: Store) -> No
             segments.read_tail(storage, segment.name, segment.size, segment.tail, segment.tail_crc)
         else:
             (hit,) = (n for n, (low, high) in enumerate(groups) if low <= byte < high)
-            segments.read_group(storage, tail, hit)
+            row_groups.read_group(storage, tail, hit)
 
     for byte in range(4, len(data)):
         for bit in range(8):

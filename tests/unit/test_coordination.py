@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gnocchi import config, coordination, errors
+from gnocchi import config, coordination, coordination_url, errors
 from gnocchi.coordination import ABANDONED_S, STAND_BY_S, Coordinator, Share
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_sack_is_stuck_when_it_waits_and_nobody_commits(monkeypatch: pytest.Monk
 def test_default_place(tmp_path: pathlib.Path, options: str, expected: str) -> None:
     path = tmp_path / "gnocchi.conf"
     path.write_text(options)
-    assert coordination.url(config.prepare(["--config-file", str(path)])) == expected
+    assert coordination_url.url(config.prepare(["--config-file", str(path)])) == expected
 
 
 def test_unknown_driver_is_a_configuration_error() -> None:

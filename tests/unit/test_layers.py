@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "standalone"),
     ("api_server", "metricd", "upgrade", "wsgi", "rest.wsgi"),
     ("startup", "logs"),
-    ("service", "coordination"),
+    ("service", "coordination", "coordination_url"),
     ("rest", "drivers"),
     ("engine", "ingest"),
     ("indexer", "storage", "incoming"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gnocchi import archive_policy
 from gnocchi.errors import CorruptObject
 from gnocchi.segments import merge as merging
-from gnocchi.segments import segment
+from gnocchi.segments import row_groups, segment
 from gnocchi.segments.segment import RAW, VALUE, Block, Tail, Written
 from gnocchi.series.points import ABSENT_BITS
 from tests.unit.segments.test_segment import read, stored
@@ -77,7 +77,7 @@ class Source:
 
     def block(self, group: int) -> Block:
         self.blocks += 1
-        return segment.read_group(self.storage, self.tail, group)
+        return row_groups.read_group(self.storage, self.tail, group)
 
 
 def write(layer: Layer) -> Written:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gnocchi.drivers.memory import MemoryStorage
 from gnocchi.errors import CorruptObject
-from gnocchi.segments import segment
+from gnocchi.segments import row_groups, segment
 from gnocchi.segments.segment import RAW, VALUE, Block, Tail, Written
 from gnocchi.series.points import ABSENT, ABSENT_BITS
 from tests.unit.segments import strategies
@@ -58,7 +58,7 @@ def read(written: Written, columns: frozenset[str] | None = None) -> Rows:
     storage, tail = stored(written)
     found: Rows = {}
     for group in range(len(tail.groups)):
-        rows = rows_of(segment.read_group(storage, tail, group, columns))
+        rows = rows_of(row_groups.read_group(storage, tail, group, columns))
         assert not found.keys() & rows.keys()
         found |= rows
     return found
@@ -114,7 +114,7 @@ class TestRoundTrip:
             assert int(entry["offset"]) == end
             end += int(entry["length"])
             assert zlib.crc32(written.data[int(entry["offset"]) : end]) == int(entry["crc"])
-            rows = rows_of(segment.read_group(storage, tail, number))
+            rows = rows_of(row_groups.read_group(storage, tail, number))
             assert {granularity for granularity, _, _ in rows} == {int(entry["granularity"])}
             assert len(rows) == int(entry["rows"]) <= 5
             ids, at = [key[1] for key in rows], [key[2] for key in rows]
@@ -167,7 +167,7 @@ def test_column_without_any_value_is_absent_in_every_row() -> None:
     block = one_row(60, 1, mean=1.0, std=ABSENT)
     storage, tail = stored(segment.write([block]))
     assert tail.columns == {"mean", "std"}
-    found = segment.read_group(storage, tail, 0)
+    found = row_groups.read_group(storage, tail, 0)
     assert found.columns["std"].view(np.int64).tolist() == [ABSENT_BITS]
 
 
@@ -216,7 +216,7 @@ def test_many_metrics_need_no_dictionary_to_be_right() -> None:
     values = np.arange(count, dtype=float)
     at = np.arange(count) * 1_000_003
     storage, tail = stored(segment.write([Block(60, ids, np.arange(count), at, {"mean": values})]))
-    parts = [segment.read_group(storage, tail, group) for group in range(len(tail.groups))]
+    parts = [row_groups.read_group(storage, tail, group) for group in range(len(tail.groups))]
     assert [len(part) for part in parts] == [segment.ROWS] * 3 + [1]
     assert np.array_equal(np.concatenate([part.ids[part.index] for part in parts]), ids)
     assert np.concatenate([part.columns["mean"] for part in parts]).tolist() == values.tolist()
@@ -331,7 +331,7 @@ def test_truncated_segment_is_found(small: Written) -> None:
     storage, tail = stored(small)
     storage.put(NAME, small.data[: int(tail.groups[0]["offset"]) + 3])
     with pytest.raises(CorruptObject):
-        segment.read_group(storage, tail, 0)
+        row_groups.read_group(storage, tail, 0)
     with pytest.raises(CorruptObject):
         segment.read_tail(storage, NAME, len(small.data), small.tail, small.tail_crc)
 
@@ -344,7 +344,7 @@ def test_tail_of_a_future_version_is_not_guessed_at(small: Written) -> None:
 
 
 def test_stretch_of_a_file_gives_no_bytes_that_are_not_its_own() -> None:
-    window = segment._Window(120)
+    window = row_groups._Window(120)
     for digits, offset in ((b"zyx", 7), (b"0123456789", 100)):
         window.show(memoryview(digits), offset)
     assert window.seek(103) == 103
@@ -383,8 +383,8 @@ def test_row_groups_are_read_neighbours_together(long: tuple[MemoryStorage, Tail
             return storage.read(name, offset, length)
 
     wanted = [0, 1, 2, 5, 8, 9]
-    data = segment.fetch(cast("Storage", Counting()), tail, wanted)
-    found = list(segment.decode(tail, wanted, data, ["mean"]))
+    data = row_groups.fetch(cast("Storage", Counting()), tail, wanted)
+    found = list(row_groups.decode(tail, wanted, data, ["mean"]))
     assert [block.columns["mean"][0] for block in found if isinstance(block, Block)] == wanted
     lengths = tail.groups["length"]
     assert asked == [int(lengths[:3].sum()), int(lengths[5]), int(lengths[8:].sum())]
@@ -396,7 +396,7 @@ def test_damaged_row_group_hides_no_neighbour(long: tuple[MemoryStorage, Tail]) 
     data[int(tail.groups["offset"][4]) + 100] ^= 1
     damaged = MemoryStorage()
     damaged.put(NAME, bytes(data))
-    found = list(segment.decode(tail, range(3, 6), segment.fetch(damaged, tail, range(3, 6))))
+    found = list(row_groups.decode(tail, range(3, 6), row_groups.fetch(damaged, tail, range(3, 6))))
     assert [type(block) for block in found] == [Block, CorruptObject, Block]
 
 
@@ -405,7 +405,7 @@ def test_portions_are_small_and_of_few_stretches(long: tuple[MemoryStorage, Tail
     size = int(tail.groups["length"].max())
 
     def portions(groups: list[int], size: int, reads: int) -> list[list[int]]:
-        return list(segment.portions(tail, groups, size, reads))
+        return list(row_groups.portions(tail, groups, size, reads))
 
     assert portions(list(range(10)), 100 * size, 1) == [list(range(10))]
     assert portions([0, 1, 3, 5, 6, 8], 100 * size, 2) == [[0, 1, 3], [5, 6, 8]]
@@ -430,5 +430,5 @@ def test_segments_of_earlier_versions_are_read(
     assert (data[774], now.data[now.tail + 4]) == (1, 2)
     storage, current = stored(now)
     for group in range(2):
-        old = rows_of(segment.read_group(before, tail, group))
-        assert old == rows_of(segment.read_group(storage, current, group))
+        old = rows_of(row_groups.read_group(before, tail, group))
+        assert old == rows_of(row_groups.read_group(storage, current, group))
