@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import gnocchi
-from tests import backends, servers
+from tests import backends, samples, servers
 from tests.acceptance.site import PYTHON, SCRIPTS, TIMEOUT_S, Site, request, until
 from tests.acceptance.test_commands import CALL, post
 from tests.clients.accounts import Accounts
@@ -31,63 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PASSWORD = "GNOCCHI_PASS"
-OLD_PASTE = """\
-[pipeline:main]
-pipeline = gnocchi+auth
-
-[composite:gnocchi+noauth]
-use = egg:Paste#urlmap
-/ = gnocchiversions
-/v1 = gnocchiv1+noauth
-
-[composite:gnocchi+auth]
-use = egg:Paste#urlmap
-/ = gnocchiversions
-/v1 = gnocchiv1+auth
-
-[pipeline:gnocchiv1+noauth]
-pipeline = gnocchiv1
-
-[pipeline:gnocchiv1+auth]
-pipeline = keystone_authtoken gnocchiv1
-
-[app:gnocchiversions]
-paste.app_factory = gnocchi.rest.app:app_factory
-root = gnocchi.rest.VersionsController
-
-[app:gnocchiv1]
-paste.app_factory = gnocchi.rest.app:app_factory
-root = gnocchi.rest.V1Controller
-
-[filter:keystone_authtoken]
-paste.filter_factory = keystonemiddleware.auth_token:filter_factory
-oslo_config_project = gnocchi
-"""
-
-FILES_OF_2017 = """\
-[DEFAULT]
-debug = true
-verbose = true
-
-[api]
-workers = 1
-
-[database]
-backend = sqlalchemy
-
-[indexer]
-url = {url}
-
-[storage]
-coordination_url = file://{directory}/locks
-driver = file
-file_basepath = {directory}/data
-
-[cors]
-allowed_origin = *
-allow_credentials = false
-"""
-
 CEPH_AND_KEYSTONE = """\
 [DEFAULT]
 create_legacy_resource_types = True
@@ -177,7 +120,7 @@ def ask(url: str, token: str | None, body: Any = None) -> Any:
 def test_files_of_2017(site: Site, port: int, postgresql_server: servers.Server) -> None:
     url = create_database(postgresql_server)
     plain = url.replace("postgresql+psycopg2", "postgresql")
-    site.configuration.write_text(FILES_OF_2017.format(url=plain, directory=site.directory))
+    site.configuration.write_text(samples.FILES.format(url=plain, directory=site.directory))
     try:
         upgraded = site.execute(site.arguments("gnocchi-upgrade"))
         assert upgraded.returncode == 0, upgraded.stderr
@@ -242,7 +185,7 @@ def openstack(
         ceph=ceph_server,
     )
     site.configuration.write_text(text)
-    (site.directory / "api-paste.ini").write_text(OLD_PASTE)
+    (site.directory / "api-paste.ini").write_text(samples.PASTE.format(main="gnocchi+auth"))
     with contextlib.closing(Accounts(keystone_server)) as accounts:
         accounts.user(service, PASSWORD, "service", "service")
         name = f"u{uuid.uuid4().hex[:8]}"

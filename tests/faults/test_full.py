@@ -49,6 +49,8 @@ from tests.faults.system import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from tests.acceptance.client import Client
     from tests.acceptance.processes import Installation
@@ -112,15 +114,21 @@ def small_disk(kind: str) -> Iterator[Disk]:
         yield made
 
 
-def started_again(server: Restartable | RedisServer, ready: Callable[[], bool]) -> None:
+def started_again(server: Restartable | RedisServer) -> None:
     """Wait until a server serves; start it if it has ended, as its operator would."""
     end = time.monotonic() + REVIVED_S
-    while not ready():
+    while not _serves(server):
         if server.process.poll() is not None:
             server.start()
             return
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def _serves(server: Restartable | RedisServer) -> bool:
+    if isinstance(server, servers.RedisServer):
+        return server.cli("ping").strip() == "PONG"
+    return server.ready()
 
 
 @contextlib.contextmanager
@@ -129,57 +137,41 @@ def _file() -> Iterator[Room]:
         yield Room(disk.directory, disk.fill, disk.free, 0.0, disk.fill)
 
 
-@contextlib.contextmanager
-def _postgresql() -> Iterator[Room]:
+def _postgresql() -> AbstractContextManager[Room]:
     require(servers.postgresql_programs(), servers.POSTGRESQL)
     # One that did not write its log would lose what it had promised when it ends.
-    with (
-        small_disk("postgresql") as disk,
-        servers.postgresql(durable=True, parent=disk.directory) as server,
-    ):
-        yield _on(disk, server, server.ready, INDEXER_S)
+    return _on("postgresql", INDEXER_S, lambda at: servers.postgresql(durable=True, parent=at))
 
 
-@contextlib.contextmanager
-def _postgresql_log() -> Iterator[Room]:
+def _postgresql_log() -> AbstractContextManager[Room]:
     require(servers.postgresql_programs(), servers.POSTGRESQL)
-    with (
-        small_disk("log") as disk,
-        servers.postgresql(durable=True, log_parent=disk.directory) as server,
-    ):
-        yield _on(disk, server, server.ready, INDEXER_S)
+    return _on("log", INDEXER_S, lambda at: servers.postgresql(durable=True, log_parent=at))
 
 
-@contextlib.contextmanager
-def _mariadb() -> Iterator[Room]:
+def _mariadb() -> AbstractContextManager[Room]:
     require(servers.mariadb_programs(), servers.MARIADB)
-    with (
-        small_disk("mariadb") as disk,
-        servers.mariadb(durable=True, parent=disk.directory) as server,
-    ):
-        yield _on(disk, server, server.ready, INDEXER_S)
+    return _on("mariadb", INDEXER_S, lambda at: servers.mariadb(durable=True, parent=at))
+
+
+def _redis() -> AbstractContextManager[Room]:
+    require(servers.redis_programs(), servers.REDIS)
+    return _on("redis", TIMEOUT_S, lambda at: servers.redis(durable=True, parent=at))
 
 
 @contextlib.contextmanager
-def _redis() -> Iterator[Room]:
-    require(servers.redis_programs(), servers.REDIS)
-    with (
-        small_disk("redis") as disk,
-        servers.redis(durable=True, parent=disk.directory) as server,
-    ):
-        yield _on(disk, server, lambda: server.cli("ping").strip() == "PONG", TIMEOUT_S)
-
-
 def _on(
-    disk: Disk, server: Restartable | RedisServer, ready: Callable[[], bool], answer_s: float
-) -> Room:
-    """The room of a server whose directory is on that disk."""
+    kind: str,
+    answer_s: float,
+    start: Callable[[Path], AbstractContextManager[Restartable | RedisServer]],
+) -> Iterator[Room]:
+    """The room of a server that keeps everything, or its log, on a small disk."""
+    with small_disk(kind) as disk, start(disk.directory) as server:
 
-    def free() -> None:
-        disk.free()
-        started_again(server, ready)
+        def free() -> None:
+            disk.free()
+            started_again(server)
 
-    return Room(server, disk.fill, free, answer_s, disk.fill)
+        yield Room(server, disk.fill, free, answer_s, disk.fill)
 
 
 @contextlib.contextmanager

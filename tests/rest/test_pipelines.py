@@ -12,50 +12,13 @@ import webtest
 
 from gnocchi import errors
 from gnocchi.rest import app, pipelines
+from tests import samples
 from tests.rest import runner
 
 if TYPE_CHECKING:
     from tests.rest.conftest import Deployer
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-# What deployments of the releases up to 3.1 have in /etc/gnocchi.
-OLD = """
-[pipeline:main]
-pipeline = {main}
-
-[composite:gnocchi+noauth]
-use = egg:Paste#urlmap
-/ = gnocchiversions
-/v1 = gnocchiv1+noauth
-
-[composite:gnocchi+auth]
-use = egg:Paste#urlmap
-/ = gnocchiversions
-/v1 = gnocchiv1+auth
-
-[pipeline:gnocchiv1+noauth]
-pipeline = gnocchiv1
-
-[pipeline:gnocchiv1+auth]
-pipeline = keystone_authtoken gnocchiv1
-
-[app:gnocchiversions]
-paste.app_factory = gnocchi.rest.app:app_factory
-root = gnocchi.rest.VersionsController
-
-[app:gnocchiv1]
-paste.app_factory = gnocchi.rest.app:app_factory
-root = gnocchi.rest.V1Controller
-
-[filter:keystone_authtoken]
-paste.filter_factory = keystonemiddleware.auth_token:filter_factory
-oslo_config_project = gnocchi
-
-[filter:http_proxy_to_wsgi]
-use = egg:oslo.middleware#http_proxy_to_wsgi
-oslo_config_project = gnocchi
-"""
 
 KEYSTONE = """
 [keystone_authtoken]
@@ -97,7 +60,7 @@ def test_a_file_of_an_older_release_serves_as_before(
     with_file: Any, main: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is used through its ``main``, and the operator is told."""
-    client = with_file(OLD.format(main=main))
+    client = with_file(samples.PASTE.format(main=main))
     assert "gnocchi+basic" in caplog.text
     assert "outdated" in caplog.text
     assert get(client, "/").json["versions"][0]["links"][0]["href"] == "http://localhost/v1/"
@@ -112,7 +75,7 @@ def test_an_old_file_with_authentication_means_keystone(
 ) -> None:
     """Whoever switched the pipeline must not find the API open for everybody's user names."""
     pytest.importorskip("keystonemiddleware")
-    client = with_file(OLD.format(main="gnocchi+auth"), KEYSTONE)
+    client = with_file(samples.PASTE.format(main="gnocchi+auth"), KEYSTONE)
     assert "auth_mode" in caplog.text
     assert get(client, "/", None).status_int == 200
     assert get(client, "/v1/", None).status_int == 401
@@ -122,7 +85,7 @@ def test_an_old_file_with_authentication_means_keystone(
 @pytest.mark.parametrize("main", ["gnocchi+auth", "gnocchi+noauth"])
 def test_a_mode_that_is_set_decides_about_an_old_file(with_file: Any, main: str) -> None:
     """The composite of the mode is served, whichever main names."""
-    client = with_file(OLD.format(main=main), auth_mode="basic")
+    client = with_file(samples.PASTE.format(main=main), auth_mode="basic")
     assert get(client, "/v1/metric").json == []
 
 

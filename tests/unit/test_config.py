@@ -9,6 +9,7 @@ import re
 import pytest
 
 from gnocchi import config, errors
+from tests import samples
 
 DOCUMENT = pathlib.Path(__file__).parents[2] / "doc" / "configuration.rst"
 
@@ -219,30 +220,12 @@ def test_removed_option_is_reported_once(tmp_path: pathlib.Path, group: str, opt
 
 def test_configuration_of_2017_is_accepted(tmp_path: pathlib.Path) -> None:
     """A complete file of that time, for the file driver."""
-    conf = read(
-        tmp_path,
-        """
-[DEFAULT]
-debug = true
-verbose = true
-[api]
-workers = 1
-[database]
-backend = sqlalchemy
-[indexer]
-url = postgresql://root:p4ssw0rd@localhost/gnocchi?client_encoding=utf8
-[storage]
-coordination_url = file:///var/lib/gnocchi/locks
-driver = file
-file_basepath = /srv/gnocchi
-[cors]
-allowed_origin = *
-allow_credentials = false
-""",
-    )
+    url = "postgresql://root:p4ssw0rd@localhost/gnocchi?client_encoding=utf8"
+    conf = read(tmp_path, samples.FILES.format(url=url, directory="/srv/gnocchi"))
     assert conf.api.processes == 1
-    assert conf.coordination_url == "file:///var/lib/gnocchi/locks"
-    assert conf.incoming.file_basepath == "/srv/gnocchi"
+    assert conf.indexer.url == url
+    assert conf.coordination_url == "file:///srv/gnocchi/locks"
+    assert conf.incoming.file_basepath == "/srv/gnocchi/data"
     assert conf.cors.allowed_origin == ["*"]
     assert len(conf.notices) == 2
 
