@@ -89,6 +89,8 @@ class Database:
             pool_recycle=-1 if self.sqlite else pool_recycle_s,
         )
         _databases.add(self)
+        # Whoever drops it need not close it.
+        weakref.finalize(self, self._engine.dispose).atexit = False
 
     def __repr__(self) -> str:
         return f"<Database {self.url.render_as_string(hide_password=True)}>"

@@ -53,7 +53,9 @@ def next(timestamp: int, letter: str) -> int:  # noqa: A001 - reads calendar.nex
     start = floor(timestamp, letter)
     if letter == "W":
         return min(start + _WEEK, _LAST)
-    month = np.datetime64(start, "ns").astype("datetime64[M]") + _months(letter)
+    month = np.datetime64(start, "ns").astype("datetime64[M]") + np.timedelta64(
+        _months(letter), "M"
+    )
     # In microseconds the years after 2262 exist.
     following = month.astype("datetime64[us]").astype(np.int64)
     return min(int(following) * 1000, _LAST)

@@ -14,6 +14,7 @@ from tests.damage.flips import errors_logged, flipped, reported, restarted
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Iterator
 
     from gnocchi.model import Metric
     from gnocchi.service import Services
@@ -23,8 +24,10 @@ AT_ONCE = 200  # damaged objects in one round
 
 
 @pytest.fixture
-def services(tmp_path: pathlib.Path) -> Services:
-    return fixtures.services(tmp_path, sacks=SACKS)
+def services(tmp_path: pathlib.Path) -> Iterator[Services]:
+    made = fixtures.services(tmp_path, sacks=SACKS)
+    yield made
+    made.db.close()
 
 
 @pytest.fixture
