@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -123,6 +123,62 @@ def test_negation_swaps_and_with_or(values: list[float], low: int, high: int) ->
     disjunction = {"or": [{"<=": low}, {">=": high}]}
     assert hits(conjunction, values) == hits(disjunction, values)
     assert hits(conjunction, values) == [v for v in values if not low < v < high]
+
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.mod, "**": np.power,
+    "=": np.equal, "!=": np.not_equal, "<": np.less, ">": np.greater, "<=": np.less_equal,
+    ">=": np.greater_equal,
+}  # fmt: skip
+numbers = st.integers(-3, 3) | st.floats(-100, 100).map(lambda number: round(number, 2))
+trees = st.recursive(
+    st.builds(lambda name, number: {name: number}, st.sampled_from(list(NUMPY)), numbers),
+    lambda node: (
+        st.builds(
+            lambda name, *sides: {name: list(sides)},
+            st.sampled_from(list(NUMPY)),
+            node | numbers,
+            node | numbers,
+        )
+        | st.builds(
+            lambda name, nodes: {name: nodes},
+            st.sampled_from(["and", "or"]),
+            st.lists(node, max_size=3),
+        )
+        | st.builds(lambda one: {"not": one}, node)
+    ),
+    max_leaves=6,
+)
+
+
+def by_numpy(tree: Any, values: np.ndarray) -> np.ndarray:
+    """What a side of an operation is worth, as float64."""
+    if not isinstance(tree, dict):
+        return np.full(len(values), float(tree))
+    ((name, operand),) = tree.items()
+    if name in NUMPY:
+        sides = operand if isinstance(operand, list) else [None, operand]
+        left, right = (values if side is None else by_numpy(side, values) for side in sides)
+        return np.asarray(NUMPY[name](left, right), np.float64)
+    nodes = operand if isinstance(operand, list) else [operand]
+    truths = [true(by_numpy(node, values)) for node in nodes]
+    if name == "not":
+        return np.logical_not(truths[0]).astype(np.float64)
+    both = np.logical_and if name == "and" else np.logical_or
+    start = np.full(len(values), name == "and")
+    return np.asarray(both.reduce([start, *truths]), np.float64)
+
+
+def true(numbers: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(numbers, nan=0.0) != 0
+
+
+@given(tree=trees, values=st.lists(numbers | st.sampled_from([math.inf, -math.inf, math.nan])))
+def test_any_condition_is_what_numpy_says(tree: Any, values: list[float]) -> None:
+    array = np.array(values, np.float64)
+    with np.errstate(all="ignore"):
+        expected = true(by_numpy(tree, array))
+    assert parse(tree).matches(array).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
