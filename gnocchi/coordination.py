@@ -255,7 +255,7 @@ class Observer:
     """Tells who processes, without being a member; connects when it is first asked.
 
     Some libraries take a minute to find that a server does not answer. So a thread asks, for all
-    who want to know at the time, and they wait no longer than `OBSERVER_S`.
+    who want to know at the time; they wait no longer than `OBSERVER_S`, and than requests do.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
@@ -276,7 +276,7 @@ class Observer:
                 self._asked = self._thread.submit(self._ask)
             asked = self._asked
         try:
-            return asked.result(OBSERVER_S)
+            return asked.result(min(OBSERVER_S, max(1, self._conf.api.operation_timeout)))
         except TimeoutError:
             raise errors.Unavailable("Coordination: the server does not answer") from None
 

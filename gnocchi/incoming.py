@@ -103,6 +103,14 @@ class Incoming(abc.ABC):
     def backlog(self, *, details: bool = False) -> Backlog:
         """Count what waits. Cheap without ``details``: ``metrics`` may then be an upper bound."""
 
+    def give_up_after(self, seconds: float) -> None:
+        """Wait no longer than that for the backend, even if options of the driver allow for more.
+
+        Called before anything else, where somebody waits for an answer in turn; an operation that
+        was given up raises Unavailable. Whoever connects to nothing need not do anything.
+        """
+        return
+
     def tidy(self, older_than_s: float) -> int:
         """Remove left-overs of writes that never finished; return how many there were."""
         return 0

@@ -110,23 +110,35 @@ def _reraise(_manager: Any, _entry_point: Any, error: BaseException) -> None:
     raise error
 
 
-def load_storage(conf: Configuration) -> Storage:
-    """The storage that the configuration names; nothing is connected or created yet."""
+def load_storage(conf: Configuration, give_up_s: float | None = None) -> Storage:
+    """The storage that the configuration names; nothing is connected or created yet.
+
+    Args:
+        give_up_s: longest wait for an operation, if the driver's options allow for more.
+    """
     storage: Storage = load("gnocchi.storage", conf.storage.driver, conf.storage)
+    if give_up_s is not None:
+        storage.give_up_after(give_up_s)
     return storage
 
 
-def load_incoming(conf: Configuration, sacks: int) -> Incoming:
-    """The incoming store that the configuration names, divided into ``sacks``."""
+def load_incoming(conf: Configuration, sacks: int, give_up_s: float | None = None) -> Incoming:
+    """The incoming store that the configuration names, divided into ``sacks``.
+
+    Args:
+        give_up_s: as for `load_storage`.
+    """
     incoming: Incoming = load("gnocchi.incoming", conf.incoming.driver, conf.incoming, sacks)
+    if give_up_s is not None:
+        incoming.give_up_after(give_up_s)
     return incoming
 
 
-#: A daemon gives a database server up that takes longer than this for one statement.
-ANSWER_S = 60.0
+#: A daemon gives a database server up that does not answer for so long.
+DATABASE_S = 60.0
 
 
-def open_database(conf: Configuration, answer_timeout_s: float | None = None) -> Database:
+def open_database(conf: Configuration, give_up_s: float | None = None) -> Database:
     """The indexer's database; connections are made when they are needed."""
     return Database(
         conf.indexer.url,
@@ -134,24 +146,25 @@ def open_database(conf: Configuration, answer_timeout_s: float | None = None) ->
         pool_size=conf.database.max_pool_size,
         max_overflow=conf.database.max_overflow,
         pool_recycle_s=conf.database.connection_recycle_time,
-        answer_timeout_s=answer_timeout_s,
+        give_up_s=give_up_s,
     )
 
 
 def connect(
-    conf: Configuration, cache_bytes: int | None = None, answer_timeout_s: float = ANSWER_S
+    conf: Configuration, cache_bytes: int | None = None, give_up_s: float | None = None
 ) -> Services:
     """Build the services from the configuration.
 
     Args:
         cache_bytes: size of the read cache; ``[storage] cache_size`` by default.
-        answer_timeout_s: longest wait for the indexer's database to answer one statement.
+        give_up_s: longest wait for a backend that does not answer. By default as the drivers'
+            options say, and `DATABASE_S` for the indexer's database.
 
     Raises:
         Misconfigured: a driver does not exist, or `gnocchi-upgrade` has not been run.
         Unavailable: a backend does not answer; trying again later may help.
     """
-    db = open_database(conf, answer_timeout_s)
+    db = open_database(conf, DATABASE_S if give_up_s is None else give_up_s)
     db.check()
     sacks = len(catalog.sacks(db))
     if not sacks:
@@ -159,12 +172,12 @@ def connect(
     return Services(
         conf,
         db,
-        load_storage(conf),
-        load_incoming(conf, sacks),
+        load_storage(conf, give_up_s),
+        load_incoming(conf, sacks, give_up_s),
         cache_bytes=conf.storage.cache_size << 20 if cache_bytes is None else cache_bytes,
         parallel_operations=conf.parallel_operations,
         max_points_per_round=conf.metricd.max_points_per_round,
         compaction_fan_in=conf.metricd.compaction_fan_in,
         cleanup_batch_size=conf.metricd.cleanup_batch_size,
-        divided=lambda number: load_incoming(conf, number),
+        divided=lambda number: load_incoming(conf, number, give_up_s),
     )

@@ -37,6 +37,9 @@ class CephStorage(Storage):
     def __init__(self, conf: Any) -> None:
         self._cluster = Cluster.of(conf)
 
+    def give_up_after(self, seconds: float) -> None:
+        self._cluster.give_up_after(seconds)
+
     def upgrade(self) -> None:
         """Nothing has to be created; show that the pool can be written to and read from."""
         what = "Unable to use Ceph"

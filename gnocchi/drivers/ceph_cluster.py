@@ -33,6 +33,8 @@ AT_ONCE = 64  # operations of one call that are under way at a time
 
 _T = TypeVar("_T")
 
+_TIMEOUTS = ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout")
+
 _SAID = {
     errno.ETIMEDOUT: "no answer in time",
     errno.EPERM: "the user may not do that",
@@ -111,11 +113,9 @@ class Cluster:
         self._conffile = conffile
         self._pool = pool
         self._username = username
-        settings = {"key": secret, "keyring": keyring} | dict.fromkeys(
-            ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout"),
-            str(timeout_s),
-        )
+        settings = {"key": secret, "keyring": keyring}
         self._settings = {name: value for name, value in settings.items() if value}
+        self._timeout_s = timeout_s
         self._connection: tuple[Any, Any] | None = None
         self._renew()
         forks.in_child(self._renew)
@@ -135,6 +135,10 @@ class Cluster:
         if options not in cls._known:
             cls._known[options] = cls(*options)
         return cls._known[options]
+
+    def give_up_after(self, seconds: float) -> None:
+        """Bound each call of the connections that are made from now on."""
+        self._timeout_s = max(1, min(self._timeout_s, int(seconds)))
 
     # ---------------------------------------------------------------- connection
 
@@ -188,7 +192,9 @@ class Cluster:
             raise errors.Misconfigured(f"{what}: ceph_secret is malformed: it is no key of Ceph")
         try:
             client = rados.Rados(
-                conffile=self._conffile, rados_id=self._username, conf=self._settings
+                conffile=self._conffile,
+                rados_id=self._username,
+                conf=self._settings | dict.fromkeys(_TIMEOUTS, str(self._timeout_s)),
             )
         except (rados.Error, TypeError, ValueError) as e:
             raise errors.Misconfigured(f"{what}: the configuration is not accepted: {e}") from None

@@ -75,6 +75,9 @@ class CephIncoming(Incoming):
         self._news = threading.Condition()
         self._added = 0  # counts adds of this process
 
+    def give_up_after(self, seconds: float) -> None:
+        self._cluster.give_up_after(seconds)
+
     def upgrade(self) -> None:
         for index in self._indexes:
             index.make()

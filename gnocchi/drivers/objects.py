@@ -78,6 +78,10 @@ class Objects(abc.ABC):
     """
 
     @abc.abstractmethod
+    def give_up_after(self, seconds: float) -> None:
+        """Wait no longer for the store; called before anything else, if at all."""
+
+    @abc.abstractmethod
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Store a whole object, durably."""
 
@@ -147,6 +151,9 @@ class ObjectIncoming(Incoming):
         self._added = 0  # counts adds of this process
         self._looked = 0  # what it was at the last look of `wait`
         self._poll_s = POLL_S
+
+    def give_up_after(self, seconds: float) -> None:
+        self._objects.give_up_after(seconds)
 
     @abc.abstractmethod
     def folder(self, group: int) -> str:

@@ -58,6 +58,9 @@ class RedisStorage(Storage):
     def __init__(self, conf: Any) -> None:
         self._server = Server(conf.redis_url)
 
+    def give_up_after(self, seconds: float) -> None:
+        self._server.give_up_after(seconds)
+
     def upgrade(self) -> None:
         """There is nothing to create."""
         self._server.check("segments")
@@ -167,6 +170,9 @@ class RedisIncoming(Incoming):
         self._together = Together(self._write)
         # In a cluster no command can block on keys of different slots, so there is a message.
         self._channel = f"gnocchi:incoming{sacks}" if self._server.cluster else ""
+
+    def give_up_after(self, seconds: float) -> None:
+        self._server.give_up_after(seconds)
 
     def upgrade(self) -> None:
         """There is nothing to create."""

@@ -114,6 +114,10 @@ class Server:
         self._clients: dict[int, Any] = {}  # by process
         self._moved = False  # the cluster's nodes have to be looked up again
 
+    def give_up_after(self, seconds: float) -> None:
+        """Bound each call of the connections that are made from now on."""
+        self.target = self.target.within(seconds)
+
     @property
     def cluster(self) -> bool:
         """Whether keys of different slots need different commands."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -62,6 +62,11 @@ class Target:
     sentinel_connection: dict[str, Any] = field(repr=False, default_factory=dict)
     cluster: bool = False
     secrets: tuple[str, ...] = field(repr=False, default=())
+
+    def within(self, seconds: float) -> Target:
+        """The same, asked so briefly that a command is given up after so many seconds."""
+        waits = (2 if self.retry_on_timeout else 1) * (2 if self.sentinel is not None else 1)
+        return replace(self, timeout_s=min(self.timeout_s, seconds / waits))
 
     @property
     def label(self) -> str:

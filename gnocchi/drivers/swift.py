@@ -28,7 +28,7 @@ import json
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
@@ -99,6 +99,11 @@ class Connection:
         self._renew()
         forks.in_child(self._renew)  # sockets must not be shared
 
+    def give_up_after(self, seconds: float) -> None:
+        """Bound each request of the connections that are made from now on."""
+        self._account = replace(self._account, timeout_s=min(self._account.timeout_s, seconds))
+        self._login = Login(self._account)
+
     def _renew(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[Any] = []
@@ -117,6 +122,7 @@ class Connection:
         """
         client = module("swiftclient.client")
         pause = self._patience.pause_s
+        half = time.monotonic() + self._account.timeout_s / 2
         renewed = False
         attempt = 1
         while True:
@@ -130,7 +136,8 @@ class Connection:
                     self._login.refuse(entry)
                     renewed = True
                     continue
-                if status not in _PASSING or attempt == self._patience.attempts:
+                last = attempt == self._patience.attempts or time.monotonic() > half
+                if status not in _PASSING or last:
                     raise _refusal(what, status, e.http_reason or e.msg) from e
             except unreached() as e:
                 if timed_out(e) or attempt == self._patience.attempts:
@@ -224,6 +231,9 @@ class Containers(Objects):
         self._connection = Connection(conf)
         self._policy = conf.swift_storage_policy or None
         self._parallel = Parallel(PARALLEL, "swift")
+
+    def give_up_after(self, seconds: float) -> None:
+        self._connection.give_up_after(seconds)
 
     def make(self, container: str) -> None:
         """Create a container unless it is there.
@@ -455,6 +465,9 @@ class SwiftStorage(Storage):
 
     def _key(self, name: str) -> str:
         return f"{self._names[zlib.crc32(name.encode()) % SEGMENT_CONTAINERS]}/{name}"
+
+    def give_up_after(self, seconds: float) -> None:
+        self._containers.give_up_after(seconds)
 
     def upgrade(self) -> None:
         for name in self._names:

@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING
 
 from gnocchi import errors, forks
 from gnocchi.segments.batch import Points
+from gnocchi.threads import HOPELESS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LIMIT = 1 << 20  # points that several callers may put into one write
-#: A write that failed sooner was refused, which need not happen to the next one.
-HOPELESS_S = 1.0
 
 
 class _Waiter:

@@ -58,7 +58,7 @@ class Database:
         max_overflow: int = 50,
         pool_timeout_s: float = 30.0,
         pool_recycle_s: int = 3600,
-        answer_timeout_s: float | None = None,
+        give_up_s: float | None = None,
     ) -> None:
         """Prepare the connections; none is made before the first use.
 
@@ -67,8 +67,9 @@ class Database:
                 with.
             sync: SQLite only: whether a commit survives loss of power (else it survives only
                 the death of processes). Servers have that in their own configuration.
-            answer_timeout_s: longest wait for a server's answer to one statement; no limit by
-                default.
+            give_up_s: longest wait for a server that does not answer; no limit by default. It
+                is enough for two waits, as a connection may turn out to be dead before another
+                one is tried: a single statement gets half of it.
 
         Raises:
             errors.Misconfigured: the URL cannot be understood or names an unknown database.
@@ -81,11 +82,11 @@ class Database:
         # What modules of this package remember about this database, under their own keys.
         self.memory: dict[str, Any] = {}
         self._sync = sync
-        self._answer_timeout_s = answer_timeout_s
+        self._give_up_s = give_up_s
         self._engine = self._create_engine(
             pool_size=pool_size,
             max_overflow=max_overflow,
-            pool_timeout=pool_timeout_s,
+            pool_timeout=self._at_most(pool_timeout_s),
             pool_recycle=-1 if self.sqlite else pool_recycle_s,
         )
         _databases.add(self)
@@ -101,13 +102,15 @@ class Database:
             # The pool hands a connection to one thread at a time, which is all SQLite asks for.
             options["connect_args"] = {
                 "check_same_thread": False,
-                "timeout": _LOCK_TIMEOUT_S,
+                "timeout": self._at_most(_LOCK_TIMEOUT_S),
             }
             options["poolclass"] = sa.pool.QueuePool
         else:
             options["pool_pre_ping"] = True
             options["isolation_level"] = "READ COMMITTED"
-            options["connect_args"] = patience.connect_args(self.url, self._answer_timeout_s)
+            options["connect_args"] = patience.connect_args(
+                self.url, None if self._give_up_s is None else self._give_up_s / 2
+            )
         try:
             engine = sa.create_engine(self.url, **options, **pool)
         except (sa.exc.ArgumentError, ImportError) as error:
@@ -119,6 +122,9 @@ class Database:
         else:
             sa.event.listen(engine, "connect", self._prepare_postgresql)
         return engine
+
+    def _at_most(self, seconds: float) -> float:
+        return seconds if self._give_up_s is None else min(seconds, self._give_up_s)
 
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin when this class says so
@@ -190,7 +196,7 @@ class Database:
         Raises:
             errors.Unavailable: as ``write``, after all attempts.
         """
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + self._at_most(_PATIENCE_S)
         for attempt in range(_ATTEMPTS):
             try:
                 with self._transaction() as connection:

@@ -33,8 +33,9 @@ def connect_args(url: sa.URL, answer_timeout_s: float | None) -> dict[str, Any]:
         return arguments
     if answer_timeout_s is None:
         return {}
-    # whole seconds at least; 0 would mean no limit
-    limit = max(1, round(answer_timeout_s))
+    # Drivers in C know whole seconds only, of which 0 would mean no limit.
+    exact = url.get_driver_name() == "pymysql"
+    limit = answer_timeout_s if exact else max(1, round(answer_timeout_s))
     given = {"connect_timeout": min(10, limit), "read_timeout": limit, "write_timeout": limit}
     return {name: value for name, value in given.items() if name not in url.query}
 

@@ -97,7 +97,8 @@ API_OPTIONS: list[cfg.Opt] = [
         default=10,
         min=0,
         deprecated_name="refresh_timeout",
-        help="Seconds a request may wait for the indexer's database to answer, and for metrics "
+        help="Seconds a request may wait for a backend (the indexer's database, the storage, the "
+        "incoming measures) to answer, even if options of a driver allow for more, and for metrics "
         "that are being processed.",
     ),
     cfg.IntOpt(

@@ -41,7 +41,7 @@ def assemble(conf: Configuration) -> WSGIApplication:
     from gnocchi import coordination, service
     from gnocchi.rest import app
 
-    services = service.connect(conf, answer_timeout_s=max(1, conf.api.operation_timeout))
+    services = service.connect(conf, give_up_s=max(1, conf.api.operation_timeout))
     services.members = coordination.Observer(conf).members
     return app.build(services)
 

@@ -18,7 +18,8 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from gnocchi import errors
-from gnocchi.drivers.s3 import Connection, S3Incoming, S3Storage
+from gnocchi.drivers.s3 import S3Incoming, S3Storage
+from gnocchi.drivers.s3_connection import Connection
 from tests.conformance import models
 from tests.conformance.incoming import IncomingConformance
 from tests.conformance.models import SACKS, names

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gnocchi import cli, startup
-from gnocchi.drivers import s3
+from gnocchi.drivers import s3_connection
 
 if TYPE_CHECKING:
     import pathlib
@@ -56,7 +56,7 @@ def _run(command: str, arguments: Sequence[str], output: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     startup.FIRST_PAUSE_S = 0.05
-    s3.PATIENCE = s3.Patience(pause_s=0.01)
+    s3_connection.PATIENCE = s3_connection.Patience(pause_s=0.01)
     vars(importlib.import_module("redis.retry"))["sleep"] = no_pause
     sys.argv = [command, *arguments]
     status = FUNCTIONS[command]()

@@ -33,12 +33,7 @@ from tests.acceptance.ledger import (
 from tests.backends import Combination
 from tests.conftest import create_database, do_without, require
 from tests.faults.system import (
-    INDEXER_S,
     OPTIONS,
-    S3_S,
-    SLACK_S,
-    TIMEOUT_S,
-    TIMEOUTS,
     Outage,
     check_told,
     processing_goes_on,
@@ -92,14 +87,12 @@ class Room:
         server: to make options of; the directory of the files where there is none.
         fill: takes all space that is left.
         free: gives it back, and starts the server if it has ended.
-        answer_s: in what time the commands give a request up that is not answered.
         keep_full: takes what the server itself has freed meanwhile.
     """
 
     server: Any
     fill: Callable[[], None]
     free: Callable[[], None]
-    answer_s: float
     keep_full: Callable[[], None] = lambda: None
 
 
@@ -134,34 +127,33 @@ def _serves(server: Restartable | RedisServer) -> bool:
 @contextlib.contextmanager
 def _file() -> Iterator[Room]:
     with small_disk("file") as disk:
-        yield Room(disk.directory, disk.fill, disk.free, 0.0, disk.fill)
+        yield Room(disk.directory, disk.fill, disk.free, disk.fill)
 
 
 def _postgresql() -> AbstractContextManager[Room]:
     require(servers.postgresql_programs(), servers.POSTGRESQL)
     # One that did not write its log would lose what it had promised when it ends.
-    return _on("postgresql", INDEXER_S, lambda at: servers.postgresql(durable=True, parent=at))
+    return _on("postgresql", lambda at: servers.postgresql(durable=True, parent=at))
 
 
 def _postgresql_log() -> AbstractContextManager[Room]:
     require(servers.postgresql_programs(), servers.POSTGRESQL)
-    return _on("log", INDEXER_S, lambda at: servers.postgresql(durable=True, log_parent=at))
+    return _on("log", lambda at: servers.postgresql(durable=True, log_parent=at))
 
 
 def _mariadb() -> AbstractContextManager[Room]:
     require(servers.mariadb_programs(), servers.MARIADB)
-    return _on("mariadb", INDEXER_S, lambda at: servers.mariadb(durable=True, parent=at))
+    return _on("mariadb", lambda at: servers.mariadb(durable=True, parent=at))
 
 
 def _redis() -> AbstractContextManager[Room]:
     require(servers.redis_programs(), servers.REDIS)
-    return _on("redis", TIMEOUT_S, lambda at: servers.redis(durable=True, parent=at))
+    return _on("redis", lambda at: servers.redis(durable=True, parent=at))
 
 
 @contextlib.contextmanager
 def _on(
     kind: str,
-    answer_s: float,
     start: Callable[[Path], AbstractContextManager[Restartable | RedisServer]],
 ) -> Iterator[Room]:
     """The room of a server that keeps everything, or its log, on a small disk."""
@@ -171,7 +163,7 @@ def _on(
             disk.free()
             started_again(server)
 
-        yield Room(server, disk.fill, free, answer_s, disk.fill)
+        yield Room(server, disk.fill, free, disk.fill)
 
 
 @contextlib.contextmanager
@@ -184,23 +176,21 @@ def _swift() -> Iterator[Room]:
             # In a deployment this is done all the time.
             server.update_containers()
 
-        yield Room(server, disk.fill, free, TIMEOUT_S, disk.fill)
+        yield Room(server, disk.fill, free, disk.fill)
 
 
 @contextlib.contextmanager
 def _ceph() -> Iterator[Room]:
     require(servers.ceph_programs(), servers.CEPH)
     with servers.ceph() as server:
-        yield Room(server, server.fill, server.free, TIMEOUT_S)
+        yield Room(server, server.fill, server.free)
 
 
 @contextlib.contextmanager
 def _s3() -> Iterator[Room]:
     require(servers.ceph_programs(), servers.RADOSGW)
     with servers.ceph(gateway=True) as server:
-        yield Room(
-            server, lambda: server.limit_objects(1), lambda: server.limit_objects(None), S3_S
-        )
+        yield Room(server, lambda: server.limit_objects(1), lambda: server.limit_objects(None))
 
 
 _ROOMS = {
@@ -288,9 +278,7 @@ def site(combination: str, rooms: dict[str, Room]) -> Iterator[Installation]:
     database, storage, _ = Combination.parse(combination)
     options: backends.Options = {}
     if storage != "file":
-        options[storage] = backends.driver_options(
-            storage, rooms[storage].server, **TIMEOUTS[storage]
-        )
+        options[storage] = backends.driver_options(storage, rooms[storage].server)
     url = create_database(rooms[database].server) if database in rooms else None
     stores = backends.groups(Combination.parse(combination), url, options)
     parent = str(rooms["file"].server) if "file" in rooms else None
@@ -327,10 +315,9 @@ def test_full_server_refuses_and_the_books_are_right(
     answers = sum((writer.answers for writer in writers), Counter())
     print(f"{combination}: {dict(answers)}; {found}; {watcher.reads} reads")  # noqa: T201
     report(told, outages)
-    longest_s = max(room.answer_s for room in rooms.values()) + SLACK_S
     for thread in told:
         for failure in thread.failures:
-            check_told(failure, longest_s)
+            check_told(failure)
     assert found.acknowledged > 1000
     assert watcher.reads > 10
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gnocchi.drivers import s3
-from gnocchi.drivers.s3 import Patience, S3Incoming, S3Storage
+from gnocchi.drivers import s3_connection
+from gnocchi.drivers.s3 import S3Incoming, S3Storage
+from gnocchi.drivers.s3_connection import Patience
 from gnocchi.errors import Unavailable
 from tests.conformance.models import EVERYTHING, SACKS
 from tests.conformance.points import in_sacks, values
@@ -38,7 +39,7 @@ def server() -> Iterator[CephServer]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PATIENCE", Patience(ANSWER_S, ANSWER_S, 3, 0.05))
+    monkeypatch.setattr(s3_connection, "PATIENCE", Patience(ANSWER_S, ANSWER_S, 3, 0.05))
 
 
 class Stores:

@@ -4,7 +4,7 @@ The books (`tests.acceptance.ledger`) must be right at the end: nothing acknowle
 doubled. Meanwhile clients get an answer in time that says why there is none, and afterwards work
 goes on without anybody's help.
 
-``TEST_PAUSE_S`` sets for how long servers stand still (5 s by default).
+``TEST_PAUSE_S`` sets for how long servers stand still (7 s by default).
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from tests.backends import Combination
 from tests.conftest import create_database, do_without
 from tests.faults.system import (
     OPTIONS,
-    SLACK_S,
-    TIMEOUTS,
+    TIMEOUT_S,
     Outage,
     Running,
     check_told,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
     from tests.acceptance.processes import Installation
 
-PAUSE_S = float(os.environ.get("TEST_PAUSE_S", "5"))
+PAUSE_S = float(os.environ.get("TEST_PAUSE_S", "7"))
 AWAY_S = 2.0  # between the death of a server and its next start
 
 #: The servers that fail one after the other, and on what: databases coordinate too where nothing
@@ -78,7 +77,7 @@ def site(combination: str, running: dict[str, Running]) -> Iterator[Installation
     parts = Combination.parse(combination)
     storage = parts.storage
     server = running[parts.database].server
-    options = backends.driver_options(storage, running[storage].server, **TIMEOUTS[storage])
+    options = backends.driver_options(storage, running[storage].server)
     stores = backends.groups(parts, create_database(server), {storage: options})
     with processes.installation({**OPTIONS, **stores}) as site:
         yield site
@@ -113,16 +112,11 @@ def test_servers_fail_and_come_back_and_the_books_are_right(
     answers = sum((writer.answers for writer in writers), Counter())
     print(f"{combination}: {dict(answers)}; {found}; {watcher.reads} reads")  # noqa: T201
     report(writers, [*dead.values(), *hanging.values()])
-    longest_s = max(server.answer_s for server in victims.values()) + SLACK_S
     for writer in writers:
         for failure in writer.failures:
-            check_told(failure, longest_s)
-    for kind, server in victims.items():
+            check_told(failure)
+    for kind in victims:
         assert dead[kind].failures(writers)
-        told = hanging[kind].failures(writers)
-        if server.answer_s + 1 <= PAUSE_S:
-            assert told
-        for failure in told:
-            check_told(failure, server.answer_s + SLACK_S)
+        assert hanging[kind].failures(writers) or PAUSE_S <= TIMEOUT_S
     assert found.acknowledged > 1000
     assert watcher.reads > 10

@@ -14,7 +14,8 @@ import pytest
 
 from gnocchi import coordination, errors
 from gnocchi.config import prepare
-from gnocchi.drivers.s3 import Connection, S3Storage
+from gnocchi.drivers.s3 import S3Storage
+from gnocchi.drivers.s3_connection import Connection
 from gnocchi.indexer.database import Database
 from tests import servers
 from tests.conformance.test_s3 import configuration

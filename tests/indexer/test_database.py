@@ -298,7 +298,7 @@ def test_server_that_stopped_answering_is_unavailable_within_the_time_out(
     if database_kind == "sqlite":
         pytest.skip("SQLite has no server that could stop")
     server: Server = request.getfixturevalue(f"{database_kind}_server")
-    db = Database(database_url, answer_timeout_s=1.0)
+    db = Database(database_url, give_up_s=1.0)
     db.upgrade()
     with paused(server.process):
         for _ in range(2):  # over a connection that is there, and over none

@@ -25,6 +25,20 @@ def pem(tmp_path: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", 2.0),
+        ("socket_timeout=1", 1.0),
+        ("retry_on_timeout=true", 1.0),
+        ("sentinel=master", 1.0),  # first the sentinels, then the master
+        ("sentinel=master&retry_on_timeout=true", 0.5),
+    ],
+)
+def test_waits_that_add_up_end_in_time_together(options: str, expected: float) -> None:
+    assert parse(f"redis://host?{options}").within(2.0).timeout_s == expected
+
+
+@pytest.mark.parametrize(
     ("url", "host", "port"),
     [
         ("redis://localhost:6379/", "localhost", 6379),

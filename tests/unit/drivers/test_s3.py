@@ -10,8 +10,9 @@ import pytest
 from botocore.stub import Stubber
 
 from gnocchi import errors
-from gnocchi.drivers import s3
-from gnocchi.drivers.s3 import Connection, Patience, S3Storage
+from gnocchi.drivers import s3_connection
+from gnocchi.drivers.s3 import S3Storage
+from gnocchi.drivers.s3_connection import Connection, Patience
 from tests.conformance.models import names
 from tests.conformance.test_s3 import configuration
 
@@ -27,7 +28,7 @@ LISTING = {
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PATIENCE", Patience(1.0, 1.0, 3, 0.0))
+    monkeypatch.setattr(s3_connection, "PATIENCE", Patience(1.0, 1.0, 3, 0.0))
 
 
 class Scripted:
@@ -199,13 +200,13 @@ def test_prefix_that_no_bucket_may_have_is_a_mistake() -> None:
 
 
 def test_missing_module_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    s3._session.cache_clear()
+    s3_connection._session.cache_clear()
     monkeypatch.setitem(sys.modules, "boto3.session", None)
     storage = S3Storage(configuration("http://127.0.0.1:1"))
     with pytest.raises(errors.Misconfigured, match=r"gnocchi\[s3\]"):
         storage.upgrade()
     monkeypatch.undo()
-    s3._session.cache_clear()
+    s3_connection._session.cache_clear()
 
 
 def test_credentials_that_are_nowhere_are_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,11 +215,11 @@ def test_credentials_that_are_nowhere_are_a_mistake(monkeypatch: pytest.MonkeyPa
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3._session.cache_clear()
+    s3_connection._session.cache_clear()
     conf = configuration("http://127.0.0.1:1", s3_access_key_id=None, s3_secret_access_key=None)
     with pytest.raises(errors.Misconfigured, match="s3_access_key_id"):
         S3Storage(conf).upgrade()
-    s3._session.cache_clear()
+    s3_connection._session.cache_clear()
 
 
 def test_secrets_are_not_shown() -> None:
