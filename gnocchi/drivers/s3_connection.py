@@ -147,6 +147,7 @@ class Connection:
         except (ValueError, _boto_error()) as e:
             raise errors.Misconfigured(f"S3 cannot be used: {_line(e)}") from e
         client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+        client.meta.events.register_last("before-call.s3", _send_at_once)
         return client
 
     def call(self, what: str, function: Callable[[Any], _R]) -> _R:
@@ -200,6 +201,11 @@ def _boto_error() -> type[Exception]:
 def _add_md5(params: dict[str, Any], **_: Any) -> None:
     """Older stores want an MD5 for a request that removes several objects."""
     params["headers"].setdefault("Content-MD5", md5(params["body"]))
+
+
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Do not ask first whether to send the body: that is one more wait, which nothing bounds."""
+    params["headers"].pop("Expect", None)
 
 
 def md5(data: bytes | memoryview) -> str:

@@ -110,7 +110,9 @@ class Stopping(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request after which it is not known whether its points have been stored.
+    """A request that got no answer, or none that says what was asked for.
+
+    After one that stores points it is not known whether they have been stored.
 
     Attributes:
         status: of the answer, 0 if there was none.
@@ -211,19 +213,24 @@ class Watcher(Stopping):
         super().__init__(client, seed)
         self._metrics = metrics
         self._seen: dict[str, dict[str, float]] = {metric: {} for metric in metrics}
+        self.failures: list[Failure] = []
         self.reads = 0
 
     def work(self) -> None:
         """Read the numbers of points of one metric, by minute."""
         metric = self.random.choice(self._metrics)
         path = f"/v1/metric/{metric}/measures"
+        began = time.monotonic()
+        status, text = 0, ""
         try:
             answer = self.client.get(path, aggregation="count", granularity=MINUTE)
-        except Lost:
+            assert answer.status in (200, UNCERTAIN), answer
+            status, text = answer.status, answer.body.decode(errors="replace")
+        except Lost as error:
+            text = str(error)
+        if status != 200:
+            self.failures.append(Failure(status, text, began, time.monotonic() - began))
             self.stopping.wait(0.05)
-            return
-        assert answer.status in (200, UNCERTAIN), answer
-        if answer.status != 200:
             return
         counts = {timestamp: value for timestamp, _, value in answer.json()}
         for timestamp, before in self._seen[metric].items():

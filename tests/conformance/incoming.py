@@ -131,6 +131,12 @@ class IncomingConformance(WaitingConformance):
         incoming.add(in_sacks(SACKS, [2], 1.0))
         assert values(take_all(place.open())) == [1.0]
 
+    def test_client_may_be_told_to_give_up_earlier(self, place: Place, incoming: Incoming) -> None:
+        other = place.open()
+        other.give_up_after(60.0)
+        other.add(in_sacks(SACKS, [0], 1.0))
+        assert values(take_all(incoming)) == values(take_all(other)) == [1.0]
+
     def test_upgrade_again_keeps_what_waits(self, place: Place, incoming: Incoming) -> None:
         incoming.add(in_sacks(SACKS, [2], 1.0))
         both([incoming.upgrade, place.open().upgrade])

@@ -79,6 +79,12 @@ class StorageConformance:
         storage.put("shared", b"x")
         assert place.open().read("shared", 0, 1) == b"x"
 
+    def test_client_may_be_told_to_give_up_earlier(self, place: Place, storage: Storage) -> None:
+        other = place.open()
+        other.give_up_after(60.0)
+        other.put("shared", b"x")
+        assert storage.read("shared", 0, 1) == other.read("shared", 0, 1) == b"x"
+
     def test_upgrade_again_keeps_everything(self, place: Place, storage: Storage) -> None:
         storage.put("kept", b"x")
         storage.upgrade()

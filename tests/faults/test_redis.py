@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -67,22 +66,6 @@ class Clients:
 def url_of(server: servers.RedisServer, options: str = "") -> str:
     credentials = f":{PASSWORD}@" if server.password else ""
     return f"redis://{credentials}127.0.0.1:{server.port}/?socket_timeout={TIMEOUT_S}{options}"
-
-
-@pytest.mark.parametrize("options", ["", "retry_on_timeout=true", "sentinel=master"])
-def test_call_is_given_up_in_time_however_often_it_waits(options: str) -> None:
-    """By whoever answers clients; ``socket_timeout`` would be ten seconds."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        port = silent.getsockname()[1]
-        storage = RedisStorage(SimpleNamespace(redis_url=f"redis://127.0.0.1:{port}/?{options}"))
-        storage.give_up_after(1.0)
-        began = time.monotonic()
-        with pytest.raises(errors.Unavailable):
-            storage.read("kept", 0, 10)
-        assert time.monotonic() - began < 1.9
-        storage.disconnect()
 
 
 @pytest.fixture

@@ -111,12 +111,17 @@ def test_servers_fail_and_come_back_and_the_books_are_right(
 
     answers = sum((writer.answers for writer in writers), Counter())
     print(f"{combination}: {dict(answers)}; {found}; {watcher.reads} reads")  # noqa: T201
-    report(writers, [*dead.values(), *hanging.values()])
-    for writer in writers:
-        for failure in writer.failures:
+    told = [*writers, watcher]
+    report(told, [*dead.values(), *hanging.values()])
+    for thread in told:
+        for failure in thread.failures:
             check_told(failure)
     for kind in victims:
         assert dead[kind].failures(writers)
         assert hanging[kind].failures(writers) or PAUSE_S <= TIMEOUT_S
+    # Reads meet those that fail in the middle of them.
+    assert (
+        sum(len(outage.failures([watcher])) for outage in hanging.values()) or PAUSE_S <= TIMEOUT_S
+    )
     assert found.acknowledged > 1000
     assert watcher.reads > 10

@@ -150,10 +150,18 @@ class CephServer(Server):
 
     def _wait_until_full(self, full: bool) -> None:
         end = time.monotonic() + COMMAND_TIMEOUT_S
-        while ("full" in self.administrate("osd", "dump")["pools"][0]["flags_names"]) is not full:
+        while not self._is_known_to_be(full):
             if time.monotonic() > end:
                 raise ServerError(f"the cluster does not {'fill' if full else 'empty'}")
             time.sleep(0.1)
+
+    def _is_known_to_be(self, full: bool) -> bool:
+        """Whether the monitor says so, and the OSD has heard of it."""
+        said = self.administrate("osd", "dump")
+        if ("full" in said["pools"][0]["flags_names"]) is not full:
+            return False
+        heard = self.administrate("tell", "osd.0", "status")["newest_map"]
+        return bool(heard >= said["epoch"])
 
     def limit_objects(self, limit: int | None) -> None:
         """Refuse further objects in buckets of the gateway's user that have so many; or none."""
