@@ -161,7 +161,8 @@ class Connection:
             Refusal: the store's answer is one that the caller may understand.
         """
         pause = self.patience.pause_s
-        half = time.monotonic() + self.patience.answer_s / 2
+        # A repetition may take as long as that again: what was refused late is not repeated.
+        soon = time.monotonic() + self.patience.answer_s / 4
         for attempt in range(1, self.patience.attempts + 1):
             try:
                 return function(self.client)
@@ -169,7 +170,7 @@ class Connection:
                 raise
             except Exception as e:
                 failure = _failure(what, e)
-                last = attempt == self.patience.attempts or time.monotonic() > half
+                last = attempt == self.patience.attempts or time.monotonic() > soon
                 if last or not failure.passing:
                     raise failure.error from e
             time.sleep(pause)

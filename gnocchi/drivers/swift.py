@@ -122,7 +122,8 @@ class Connection:
         """
         client = module("swiftclient.client")
         pause = self._patience.pause_s
-        half = time.monotonic() + self._account.timeout_s / 2
+        # A repetition may take as long as that again: what was refused late is not repeated.
+        soon = time.monotonic() + self._account.timeout_s / 4
         renewed = False
         attempt = 1
         while True:
@@ -136,7 +137,7 @@ class Connection:
                     self._login.refuse(entry)
                     renewed = True
                     continue
-                last = attempt == self._patience.attempts or time.monotonic() > half
+                last = attempt == self._patience.attempts or time.monotonic() > soon
                 if status not in _PASSING or last:
                     raise _refusal(what, status, e.http_reason or e.msg) from e
             except unreached() as e:
