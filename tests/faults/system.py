@@ -49,12 +49,14 @@ class Running:
         kill: ends it.
         start: starts it again.
         process: the one to be stopped for a while.
+        missed: what others do about it that it has not been heard of for so many seconds.
     """
 
     server: Any
     kill: Callable[[], None]
     start: Callable[[], None]
     process: Callable[[], subprocess.Popen[bytes]]
+    missed: Callable[[float], None] = lambda _: None
 
 
 @contextlib.contextmanager
@@ -82,7 +84,9 @@ def _mariadb(*, durable: bool) -> Iterator[Running]:
 def _ceph(*, durable: bool) -> Iterator[Running]:
     require(servers.ceph_programs(), servers.CEPH)
     with servers.ceph(durable=durable) as server:
-        yield Running(server, server.kill_osd, server.start_osd, lambda: server.osd)
+        yield Running(
+            server, server.kill_osd, server.start_osd, lambda: server.osd, server.report_osd
+        )
 
 
 @contextlib.contextmanager

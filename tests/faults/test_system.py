@@ -105,8 +105,10 @@ def test_servers_fail_and_come_back_and_the_books_are_right(
                     server.kill()
                 server.start()
                 processing_goes_on(client, metricd)
-                with paused(server.process()), hanging[kind].lasting(PAUSE_S):
-                    pass
+                with paused(server.process()):
+                    with hanging[kind].lasting(PAUSE_S):
+                        pass
+                    server.missed(PAUSE_S)
                 processing_goes_on(client, metricd)
         found = balance(client, metricd, writers)
 

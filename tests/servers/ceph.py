@@ -33,6 +33,8 @@ CEPH_POOL = "gnocchi"
 CEPH_USER = "gnocchi"
 S3_KEYS = ("access", "secret")
 COMMAND_TIMEOUT_S = 60
+#: By default: OSDs that are silent for longer are reported by the others.
+HEARTBEAT_GRACE_S = 20.0
 #: By default: from which share of the disks on something is not done any more.
 FULL_RATIOS = {"nearfull": "0.85", "backfillfull": "0.90", "full": "0.95"}
 
@@ -131,6 +133,15 @@ class CephServer(Server):
         self.osd.kill()
         self.osd.wait()
         self.administrate("osd", "down", "0")
+
+    def report_osd(self, silent_s: float) -> None:
+        """Do as other OSDs would that have not heard of this one for so long.
+
+        It is then taken for down and has to make itself known anew. One that nobody misses may
+        keep operations waiting for good for a lease on its objects that has expired meanwhile.
+        """
+        if silent_s > HEARTBEAT_GRACE_S:
+            self.administrate("osd", "down", "0")
 
     def start_osd(self) -> None:
         """Start the OSD again; with bluestore it has what it had."""
