@@ -288,14 +288,35 @@ def ask(
 # ------------------------------------------------------------------ questions
 
 
+def mean_of(site: Site, ids: Sequence[uuid.UUID]) -> Callable[[], bytes]:
+    """The question for the mean across metrics, minute by minute for a day."""
+    pairs = [[str(one), "mean"] for one in ids]
+    body = {"operations": ["aggregate", "mean", ["metric", *pairs]]}
+    return lambda: site.post("/v1/aggregates?granularity=60", body)
+
+
+def growth(site: Site, times: int) -> Iterator[Figure]:
+    """Five times as many metrics of the same deployment: as a multiple of a fifth of them.
+
+    They take turns, so that a machine that is slow for a while is slow to both.
+    """
+    few, all_of_them = mean_of(site, site.ids[::5]), mean_of(site, site.ids)
+    for cold in (False, True):
+        walls = []
+        for action in (few, all_of_them) * times:
+            prepare = site.forget if cold else action
+            prepare()
+            began = time.perf_counter()
+            action()
+            walls.append(time.perf_counter() - began)
+        ratio = statistics.median(walls[1::2]) / statistics.median(walls[::2])
+        name = f"mean across {len(site.ids):,}, to a fifth of them"
+        yield Figure(f"{name}{', cold' * cold}", ratio, "times", 5.0)
+
+
 def across(site: Site, count: int, target_ms: float | None, times: int) -> Iterator[Figure]:
     """The mean across metrics, minute by minute for a day."""
-    pairs = [[str(one), "mean"] for one in site.ids[:count]]
-    body = {"operations": ["aggregate", "mean", ["metric", *pairs]]}
-
-    def action() -> bytes:
-        return site.post("/v1/aggregates?granularity=60", body)
-
+    action = mean_of(site, site.ids[:count])
     assert len(orjson.loads(action())["measures"]["aggregated"]) == DAY // 60
 
     def floor() -> np.ndarray:
@@ -375,6 +396,7 @@ def measured(*, quick: bool) -> Iterator[Figure]:
         if not quick:
             site.grow(4000)
             yield from across(site, 5000, 3000.0, times)
+            yield from growth(site, times)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
