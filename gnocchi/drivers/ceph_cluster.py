@@ -21,7 +21,7 @@ import importlib
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from gnocchi import errors, forks
 
@@ -95,7 +95,7 @@ class Cluster:
         Misconfigured: the module is missing, or a file that an option names.
     """
 
-    _known: dict[tuple[Any, ...], Cluster] = {}  # noqa: RUF012
+    _known: ClassVar[dict[tuple[Any, ...], Cluster]] = {}
 
     def __init__(
         self,
